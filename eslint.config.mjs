@@ -1,0 +1,102 @@
+import * as effect from "@effect/eslint-plugin"
+import tseslint from "typescript-eslint"
+
+/**
+ * The floors of the library, from the ground up. A module imports from its own floor and those below it; what is not
+ * listed (`index`, `testing`) may import everything.
+ */
+const floors = [
+  ["EtcdClient", "EtcdError"],
+  ["Key", "Mirror", "Session"],
+  [
+    "Config",
+    "ConfigManager",
+    "Election",
+    "Grpc",
+    "HttpClient",
+    "InstanceId",
+    "Lock",
+    "ReadWriteLock",
+    "Registry",
+    "Semaphore"
+  ],
+  ["Coord"]
+]
+
+/** Keeps the modules of one floor, `src/internal` being part of the lowest, from importing what is above it. */
+const floorRules = floors.slice(0, -1).map((modules, index) => {
+  const above = [...floors.slice(index + 1).flat(), "index", "testing"]
+  return {
+    files: [...modules.map((name) => `src/${name}.ts`), ...index === 0 ? ["src/internal/**/*.ts"] : []],
+    rules: {
+      "no-restricted-imports": ["error", {
+        patterns: [{
+          regex: `^(\\./|(\\.\\./)+)(${above.join("|")})\\.js$`,
+          message: "A module imports only from its own floor and those below it (see the floors in eslint.config.mjs)."
+        }]
+      }]
+    }
+  }
+})
+
+export default tseslint.config(
+  {
+    ignores: ["dist/", "coverage/", ".tmp/", "docs/", "src/internal/proto/", "**/*.md"]
+  },
+  ...tseslint.configs.recommended,
+  ...effect.configs.dprint,
+  {
+    languageOptions: {
+      parserOptions: {
+        projectService: { allowDefaultProject: ["eslint.config.mjs"] },
+        tsconfigRootDir: import.meta.dirname
+      }
+    },
+    linterOptions: { reportUnusedDisableDirectives: "error" },
+    rules: {
+      "eqeqeq": "error",
+      "no-duplicate-imports": ["error", { allowSeparateTypeImports: true }],
+      "object-shorthand": "error",
+      "@effect/dprint": ["error", {
+        config: {
+          indentWidth: 2,
+          lineWidth: 120,
+          semiColons: "asi",
+          quoteStyle: "alwaysDouble",
+          trailingCommas: "never",
+          operatorPosition: "maintain",
+          "arrowFunction.useParentheses": "force"
+        }
+      }],
+      "@typescript-eslint/array-type": ["error", { default: "generic", readonly: "generic" }],
+      "@typescript-eslint/await-thenable": "error",
+      "@typescript-eslint/consistent-type-imports": "error",
+      "@typescript-eslint/no-empty-object-type": "off",
+      "@typescript-eslint/no-floating-promises": "error",
+      "@typescript-eslint/no-misused-promises": "error",
+      "@typescript-eslint/no-namespace": "off",
+      "@typescript-eslint/no-unused-vars": ["error", {
+        argsIgnorePattern: "^_",
+        varsIgnorePattern: "^_",
+        ignoreRestSiblings: true
+      }],
+      "require-yield": "off"
+    }
+  },
+  {
+    files: ["**/*.mjs"],
+    ...tseslint.configs.disableTypeChecked
+  },
+  {
+    files: ["src/**/*.ts"],
+    rules: {
+      "no-console": "error",
+      "@effect/no-import-from-barrel-package": ["error", { packageNames: ["effect", "@effect/platform"] }]
+    }
+  },
+  {
+    files: ["test/**/*.ts", "bench/**/*.ts"],
+    rules: { "@typescript-eslint/no-explicit-any": "off" }
+  },
+  ...floorRules
+)

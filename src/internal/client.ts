@@ -1,0 +1,239 @@
+/** The client service over a transport: retry, namespace, leases, watches. The same for every transport. */
+import * as Chunk from "effect/Chunk"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
+import type { CallOptions, EtcdClient, Lease } from "../EtcdClient.js"
+import { EtcdError } from "../EtcdError.js"
+import type { KeyRange } from "../Txn.js"
+import { byteLength, toText } from "./bytes.js"
+import { successor } from "./keyRange.js"
+import * as LeaseStream from "./leaseStream.js"
+import * as Namespace from "./namespace.js"
+import type { ClientOptions } from "./options.js"
+import type { Repeatable } from "./retry.js"
+import { retrying } from "./retry.js"
+import type { Transport } from "./transport.js"
+import { isReadOnly } from "./txnShape.js"
+import * as WatchHub from "./watchHub.js"
+
+type Client = EtcdClient["Type"]
+
+/** What a watcher may hold back for a slow consumer before it gives its watch up for a while. */
+const maxBufferedEvents = 4_096
+const maxBufferedBytes = 4 * 1024 * 1024
+
+const defaultPageSize = 1_000
+
+/** Positive, so that it reads the same everywhere; above 2^53, so a bigint. */
+const randomLeaseId = (): bigint => (randomBytes(8).readBigUInt64BE() & 0x7fff_ffff_ffff_ffffn) || 1n
+
+const refusal = (operation: string, detail: string, key?: string): EtcdError =>
+  new EtcdError({
+    operation,
+    reason: "InvalidRequest",
+    code: 3,
+    ...(key === undefined ? {} : { key }),
+    mayBeApplied: false,
+    detail
+  })
+
+const leaseNotFound = (operation: string): EtcdError =>
+  new EtcdError({
+    operation,
+    reason: "LeaseNotFound",
+    code: 5,
+    mayBeApplied: false,
+    detail: "etcdserver: requested lease not found"
+  })
+
+export const make = (transport: Transport, options: ClientOptions): Effect.Effect<Client, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const hub = yield* WatchHub.make(transport, {
+      heartbeatMillis: options.keepAliveTimeMillis,
+      silenceMillis: Math.max(10_000, options.keepAliveTimeoutMillis),
+      requestTimeoutMillis: options.requestTimeoutMillis,
+      maxBufferedEvents,
+      maxBufferedBytes
+    })
+    const leases = yield* LeaseStream.make(transport)
+    const retry = { schedule: options.retry, endpoints: transport.endpoints.length }
+
+    const millisOf = (call: Pick<CallOptions, "timeout"> | undefined): number =>
+      call?.timeout === undefined ? options.requestTimeoutMillis : Math.max(1, Duration.toMillis(call.timeout))
+
+    const calling = <A>(
+      call: CallOptions | undefined,
+      kind: "read" | "write",
+      run: (options: { readonly timeoutMillis: number }) => Effect.Effect<A, EtcdError>
+    ): Effect.Effect<A, EtcdError> => {
+      const repeatable: Repeatable = kind === "write" && call?.idempotent === true ? "idempotent" : kind
+      return retrying(retry, repeatable, millisOf(call), (timeoutMillis) => run({ timeoutMillis }))
+    }
+
+    const withKey = <A>(
+      operation: string,
+      key: KeyRange["key"],
+      effect: () => Effect.Effect<A, EtcdError>
+    ): Effect.Effect<A, EtcdError> =>
+      byteLength(key) === 0 ? Effect.fail(refusal(operation, "etcdserver: key is not provided", "")) : effect()
+
+    const range: Client["range"] = (request, call) =>
+      withKey("range", request.key, () => calling(call, "read", (options) => transport.range(request, options)))
+
+    const leaseGrant: Client["leaseGrant"] = (request, call) => {
+      const id = request.id ?? randomLeaseId()
+      const ttl = BigInt(Math.ceil(Duration.toSeconds(request.ttl)))
+      if (ttl <= 0n) return Effect.fail(refusal("leaseGrant", "the time to live must be above zero"))
+      // The id is ours, so a second sending that finds the lease has found the first one's. How long that one was granted
+      // is not said, but it is at least what was asked for.
+      const own = (error: EtcdError, earlierMayBeApplied: boolean) =>
+        error.reason === "LeaseExists" && earlierMayBeApplied
+          ? Effect.succeed({ id, ttl })
+          : Effect.fail(error)
+      return retrying(retry, "idempotent", millisOf(call), (timeoutMillis, earlierMayBeApplied) =>
+        Effect.catchAll(
+          transport.leaseGrant({ id, ttl }, { timeoutMillis }),
+          (error) => own(error, earlierMayBeApplied)
+        )).pipe(Effect.map((granted): Lease => ({ id: granted.id, ttl: Duration.seconds(Number(granted.ttl)) })))
+    }
+
+    const leaseKeepAliveOnce: Client["leaseKeepAliveOnce"] = (id, call) =>
+      Effect.map(
+        leases.keepAlive(id, millisOf(call)),
+        ({ ttl }): Lease => ({ id, ttl: Duration.seconds(Number(ttl)) })
+      )
+
+    const openWatch: Client["openWatch"] = (request, call) => {
+      if (byteLength(request.key) === 0) {
+        return Effect.fail(refusal("watch", "etcdserver: key is not provided", ""))
+      }
+      const timeout = Duration.millis(millisOf(call))
+      return Effect.flatMap(hub.open(request), ({ created, pull }) =>
+        Effect.map(
+          Effect.timeoutFail(created, {
+            duration: timeout,
+            onTimeout: () =>
+              new EtcdError({
+                operation: "watch",
+                reason: "DeadlineExceeded",
+                code: 4,
+                key: toText(request.key),
+                mayBeApplied: false,
+                detail: `the watch was not created within ${Duration.format(timeout)}`
+              })
+          }),
+          (revision) => ({ revision, next: pull })
+        ))
+    }
+
+    const client: Client = {
+      endpoints: transport.endpoints,
+      namespace: "",
+      range,
+      get: (key, call) => Effect.map(range({ key }, call), ({ kvs }) => Option.fromNullable(kvs[0])),
+      pages: (request, call) =>
+        Stream.paginateEffect(request, (page) =>
+          Effect.map(range({ ...page, limit: call?.pageSize ?? defaultPageSize }, call), (response) => {
+            const last = response.kvs[response.kvs.length - 1]
+            return [
+              response,
+              response.more && last !== undefined
+                ? Option.some({
+                  ...request,
+                  key: successor(last.key),
+                  revision: page.revision ?? response.header.revision
+                })
+                : Option.none()
+            ]
+          })),
+      put: (request, call) =>
+        withKey("put", request.key, () => calling(call, "write", (options) => transport.put(request, options))),
+      delete: (request, call) =>
+        withKey("delete", request.key, () => calling(call, "write", (options) => transport.del(request, options))),
+      txn: (request, call) =>
+        calling(call, isReadOnly(request) ? "read" : "write", (options) => transport.txn(request, options)),
+      leaseGrant,
+      leaseRevoke: (id, call) =>
+        calling({ ...call, idempotent: true }, "write", (options) => transport.leaseRevoke(id, options)).pipe(
+          Effect.catchIf((error) => error.reason === "LeaseNotFound", () => Effect.void),
+          Effect.asVoid
+        ),
+      leaseTimeToLive: (id, call) =>
+        calling(call, "read", (options) => transport.leaseTimeToLive({ id, keys: call?.keys ?? false }, options)).pipe(
+          // An unknown lease is no error on the wire, but a time of -1.
+          Effect.filterOrFail(({ ttl }) => ttl >= 0n, () => leaseNotFound("leaseTimeToLive")),
+          Effect.map((answer) => ({
+            id,
+            remaining: Duration.seconds(Number(answer.ttl)),
+            granted: Duration.seconds(Number(answer.grantedTtl)),
+            keys: answer.keys
+          }))
+        ),
+      leaseKeepAliveOnce,
+      leaseKeepAlive: (id) =>
+        Stream.repeatEffectWithSchedule(
+          leaseKeepAliveOnce(id),
+          Schedule.identity<Lease>().pipe(Schedule.addDelay(({ ttl }) => Duration.times(ttl, 1 / 3)))
+        ),
+      watch: (request) =>
+        byteLength(request.key) === 0
+          ? Stream.fail(refusal("watch", "etcdserver: key is not provided", ""))
+          : Stream.unwrapScoped(Effect.map(hub.open(request), ({ pull }) =>
+            Stream.repeatEffectChunk(Effect.map(pull, Chunk.unsafeFromArray)))),
+      openWatch,
+      status: (endpoint, call) =>
+        transport.endpoints.includes(endpoint)
+          ? calling(call, "read", (options) => transport.status(endpoint, options)).pipe(Effect.map((answer) => ({
+            endpoint,
+            version: answer.version,
+            memberId: answer.header.memberId,
+            leader: answer.leader,
+            revision: answer.header.revision,
+            raftTerm: answer.raftTerm,
+            dbSize: answer.dbSize
+          })))
+          : Effect.fail(refusal("status", `${endpoint} is none of the endpoints ${transport.endpoints.join(", ")}`)),
+      compact: (revision, call) =>
+        calling(call, "write", (options) => transport.compact(revision, call?.physical ?? false, options))
+    }
+    return options.namespace === "" ? client : within(client, options.namespace)
+  })
+
+/** The client as seen from inside a namespace. */
+const within = (client: Client, prefix: string): Client => {
+  const namespace = Namespace.make(prefix)
+  return {
+    ...client,
+    namespace: prefix,
+    range: (request, call) => Effect.map(client.range(namespace.range(request), call), namespace.bareRange),
+    get: (key, call) => Effect.map(client.get(namespace.key({ key }).key, call), Option.map(namespace.bareKv)),
+    pages: (request, call) => Stream.map(client.pages(namespace.range(request), call), namespace.bareRange),
+    put: (request, call) =>
+      Effect.map(client.put(namespace.key(request), call), ({ header, prevKv }) => ({
+        header,
+        prevKv: prevKv === undefined ? undefined : namespace.bareKv(prevKv)
+      })),
+    delete: (request, call) =>
+      Effect.map(client.delete(namespace.range(request), call), (response) => ({
+        ...response,
+        prevKvs: response.prevKvs.map(namespace.bareKv)
+      })),
+    txn: (request, call) => Effect.map(client.txn(namespace.txn(request), call), namespace.bareTxn),
+    leaseTimeToLive: (id, call) =>
+      Effect.map(client.leaseTimeToLive(id, call), (lease) => ({
+        ...lease,
+        keys: lease.keys.filter(namespace.contains).map(namespace.bareKey)
+      })),
+    watch: (request) => Stream.map(client.watch(namespace.range(request)), namespace.bareEvent),
+    openWatch: (request, call) =>
+      Effect.map(client.openWatch(namespace.range(request), call), ({ next, revision }) => ({
+        revision,
+        next: Effect.map(next, (events) => events.map(namespace.bareEvent))
+      }))
+  }
+}

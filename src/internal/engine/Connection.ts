@@ -1,0 +1,231 @@
+/**
+ * A client's connection to the engine: the `Transport` that everything above stands on.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Operation, Request } from "../../testing.js"
+import type { Status } from "../etcdErrors.js"
+import type {
+  CallOptions,
+  DuplexStream,
+  KeepAliveResponse,
+  StreamHandlers,
+  Transport,
+  WatchRequest,
+  WatchResponse
+} from "../transport.js"
+import { keyText } from "./bytes.js"
+import { Calls } from "./Calls.js"
+import { cannotWrite } from "./checkTxn.js"
+import { cancelReason, closed, endpoint, notConnected, toError } from "./errors.js"
+import type { Endpoint, Link } from "./Link.js"
+import type { Member } from "./Member.js"
+import { txnKeys } from "./requestKeys.js"
+import { ServerStream } from "./ServerStream.js"
+import type { Turns } from "./Turns.js"
+import { WatchServer } from "./WatchServer.js"
+
+/** What a connection needs of the engine. */
+export interface Server {
+  readonly turns: Turns
+  readonly member: Member
+  readonly watchServers: Set<WatchServer>
+  readonly fragmentEvents: number | undefined
+}
+
+export class Connection implements Endpoint {
+  readonly #server: Server
+  readonly #link: Link
+  readonly #calls: Calls
+  readonly #watches = new Map<ServerStream<WatchRequest, WatchResponse>, WatchServer>()
+  readonly #leases = new Set<ServerStream<bigint, KeepAliveResponse>>()
+  #closed = false
+
+  constructor(server: Server, link: Link) {
+    this.#server = server
+    this.#link = link
+    this.#calls = new Calls(server.turns, link)
+  }
+
+  readonly callsInFlight = () => this.#calls.size
+
+  readonly watchStreams = () => this.#watches.size
+
+  readonly leaseStreams = () => this.#leases.size
+
+  readonly watchers = () => [...this.#watches.values()].reduce((total, server) => total + server.size, 0)
+
+  readonly cut = (calls: Status, streams: Status) => {
+    this.#calls.cut(calls)
+    this.#streams().forEach((stream) => stream.end(streams))
+  }
+
+  readonly resume = () => {
+    this.#calls.resume()
+    this.#streams().forEach((stream) => stream.resume())
+  }
+
+  /** The client is done: its calls fail, its streams end in silence. */
+  close(): void {
+    this.#closed = true
+    this.#calls.cut({ ...closed, details: "Channel closed" })
+    this.#streams().forEach((stream) => stream.close())
+  }
+
+  readonly transport: Transport = {
+    endpoints: [endpoint],
+    range: (request, options) =>
+      this.#call("range", options, () => this.#server.member.range(request), {
+        isRead: true,
+        keys: [keyText(request.key)]
+      }),
+    put: (request, options) =>
+      this.#call("put", options, () => this.#server.member.put(request), { keys: [keyText(request.key)] }),
+    del: (request, options) =>
+      this.#call("del", options, () => this.#server.member.del(request), { keys: [keyText(request.key)] }),
+    txn: (request, options) =>
+      this.#call("txn", options, () => this.#server.member.txn(request), {
+        isRead: cannotWrite(request),
+        keys: txnKeys(request)
+      }),
+    leaseGrant: (request, options) =>
+      this.#call("leaseGrant", options, () => this.#server.member.leaseGrant(request), { lease: request.id }),
+    leaseRevoke: (id, options) =>
+      this.#call("leaseRevoke", options, () => this.#server.member.leaseRevoke(id), { lease: id }),
+    leaseTimeToLive: (request, options) =>
+      this.#call("leaseTimeToLive", options, () => this.#server.member.leaseTimeToLive(request), {
+        isRead: true,
+        lease: request.id
+      }),
+    compact: (revision, _physical, options) =>
+      this.#call("compact", options, () => this.#server.member.compact(revision), {}),
+    status: (_endpoint, options) =>
+      this.#call("status", options, () => this.#server.member.status(), { isRead: true }),
+    openWatch: (handlers) => this.#openWatch(handlers),
+    openLease: (handlers) => this.#openLease(handlers)
+  }
+
+  #streams() {
+    return [...this.#watches.keys(), ...this.#leases]
+  }
+
+  #call<A>(
+    operation: Operation,
+    options: CallOptions,
+    apply: () => A,
+    about: { readonly isRead?: boolean; readonly keys?: ReadonlyArray<string>; readonly lease?: bigint }
+  ) {
+    const request: Request = { operation, keys: about.keys ?? [], lease: about.lease }
+    return Effect.suspend(() =>
+      this.#closed
+        ? Effect.fail(toError(operation, closed, about.isRead ?? false, request.keys[0]))
+        : this.#calls.run({
+          request,
+          isRead: about.isRead ?? false,
+          timeoutMillis: options.timeoutMillis,
+          apply: () => {
+            // a lease that is over must not be seen, however late the clock's fibre runs
+            this.#server.member.expireLeases()
+            return apply()
+          }
+        })
+    )
+  }
+
+  #openWatch(handlers: StreamHandlers<WatchResponse>) {
+    const { fragmentEvents, member, turns, watchServers } = this.#server
+    return this.#open((): ServerStream<WatchRequest, WatchResponse> => {
+      const server = new WatchServer(member, {
+        emit: (response) => stream.emit(response),
+        later: turns.post,
+        fragmentEvents
+      })
+      const stream = new ServerStream<WatchRequest, WatchResponse>({
+        turns,
+        link: this.#link,
+        handlers,
+        receive: (request) => this.#receiveWatch(server, request),
+        onClose: () => {
+          this.#watches.delete(stream)
+          watchServers.delete(server)
+        },
+        toError: (status) => toError("watch", status, true)
+      })
+      this.#watches.set(stream, server)
+      watchServers.add(server)
+      return stream
+    })
+  }
+
+  #receiveWatch(server: WatchServer, request: WatchRequest): void {
+    this.#server.member.expireLeases()
+    if (request._tag !== "Create") {
+      return server.handle(request)
+    }
+    this.#link.count("watch")
+    const fault = this.#link.takeFault(
+      { operation: "watch", keys: [keyText(request.key)], lease: undefined },
+      ({ _tag }) => _tag !== "LoseResponse"
+    )
+    if (fault?._tag === "Refuse") {
+      return server.refuse(cancelReason(fault.status))
+    }
+    if (fault === undefined) {
+      server.handle(request)
+    }
+  }
+
+  #openLease(handlers: StreamHandlers<KeepAliveResponse>) {
+    const { member, turns } = this.#server
+    return this.#open((): ServerStream<bigint, KeepAliveResponse> => {
+      const stream = new ServerStream<bigint, KeepAliveResponse>({
+        turns,
+        link: this.#link,
+        handlers,
+        receive: (id) => {
+          this.#link.count("leaseKeepAlive")
+          const fault = this.#link.takeFault({ operation: "leaseKeepAlive", keys: [], lease: id })
+          if (fault?._tag === "Refuse") {
+            return stream.end(fault.status)
+          }
+          if (fault?._tag === "LoseRequest") {
+            return
+          }
+          member.expireLeases()
+          const response = member.keepAlive(id)
+          if (fault === undefined) {
+            stream.emit(response)
+          }
+        },
+        onClose: () => {
+          this.#leases.delete(stream)
+        },
+        toError: (status) => toError("leaseKeepAlive", status, false)
+      })
+      this.#leases.add(stream)
+      return stream
+    })
+  }
+
+  #open<Request, Response>(
+    make: () => ServerStream<Request, Response>
+  ): Effect.Effect<DuplexStream<Request>, never, Scope.Scope> {
+    return Effect.acquireRelease(
+      Effect.sync(() => {
+        const stream = make()
+        if (this.#closed || this.#link.isDown) {
+          stream.end(this.#closed ? closed : notConnected)
+        }
+        return stream
+      }),
+      (stream) => Effect.sync(() => stream.close())
+    ).pipe(
+      Effect.map((stream) => ({
+        endpoint,
+        send: (request) => stream.send(request),
+        // there is no other endpoint to try
+        suspect: () => {}
+      }))
+    )
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * The engine's network and its clock: jobs run one after another in the order in which they were posted, never inside
+ * the code that posted them; and one fibre sleeps until the earliest deadline.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+
+export interface Turns {
+  /** Nanoseconds of the clock. */
+  readonly now: () => bigint
+  readonly post: (job: () => void) => void
+  /** Runs the job at a time of the clock; the result takes it back. */
+  readonly at: (time: bigint, job: () => void) => () => void
+  /** To be called when `Options.deadline` became earlier. */
+  readonly wake: () => void
+}
+
+export interface Options {
+  /** When `onDeadline` is to be called next. */
+  readonly deadline: () => bigint | undefined
+  readonly onDeadline: () => void
+}
+
+interface Alarm {
+  readonly time: bigint
+  readonly job: () => void
+}
+
+export const make = (options: Options): Effect.Effect<Turns, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const clock = yield* Effect.clock
+    const now = () => clock.unsafeCurrentTimeNanos()
+
+    const jobs = yield* Queue.unbounded<() => void>()
+    const runJob = (job: () => void) =>
+      Effect.catchAllCause(Effect.sync(job), (cause) =>
+        Effect.logError("a handler of the embedded etcd threw", Cause.squash(cause)))
+    yield* Queue.takeBetween(jobs, 1, Number.MAX_SAFE_INTEGER).pipe(
+      Effect.flatMap((batch) => Effect.forEach(batch, runJob, { discard: true })),
+      // lets what the jobs woke up run before the next turn
+      Effect.zipRight(Effect.yieldNow()),
+      Effect.forever,
+      Effect.annotateLogs("fiber", "effect-coord/engine/turns"),
+      Effect.forkScoped
+    )
+
+    const alarms = new Set<Alarm>()
+    const changed = Effect.unsafeMakeLatch()
+    /** The end of the present sleep; a later deadline needs no new one. */
+    let sleepingUntil: bigint | undefined
+    const earliest = () => {
+      let time = options.deadline()
+      for (const alarm of alarms) {
+        time = time === undefined || alarm.time < time ? alarm.time : time
+      }
+      return time
+    }
+    const wake = () => {
+      const time = earliest()
+      if (time !== undefined && (sleepingUntil === undefined || time < sleepingUntil)) {
+        changed.unsafeOpen()
+      }
+    }
+    const fire = () => {
+      const time = now()
+      for (const alarm of [...alarms].sort((left, right) => Number(left.time - right.time))) {
+        if (alarm.time <= time && alarms.delete(alarm)) {
+          alarm.job()
+        }
+      }
+      const deadline = options.deadline()
+      if (deadline !== undefined && deadline <= time) {
+        options.onDeadline()
+      }
+    }
+    const sleep = Effect.suspend(() => {
+      changed.unsafeClose()
+      sleepingUntil = earliest()
+      if (sleepingUntil === undefined) {
+        return changed.await
+      }
+      // whole milliseconds, because that is what clocks can sleep for
+      const millis = Number((sleepingUntil - now() + 999_999n) / 1_000_000n)
+      return millis <= 0 ? Effect.void : Effect.raceFirst(Effect.sleep(millis), changed.await)
+    })
+    yield* sleep.pipe(
+      Effect.zipRight(Effect.sync(fire)),
+      Effect.forever,
+      Effect.annotateLogs("fiber", "effect-coord/engine/clock"),
+      Effect.forkScoped
+    )
+
+    return {
+      now,
+      post: (job) => {
+        Queue.unsafeOffer(jobs, job)
+      },
+      at: (time, job) => {
+        const alarm: Alarm = { time, job }
+        alarms.add(alarm)
+        wake()
+        return () => {
+          alarms.delete(alarm)
+        }
+      },
+      wake
+    }
+  })

@@ -1,0 +1,327 @@
+/**
+ * Connections to etcd's members, and calls over them.
+ *
+ * Every endpoint has a grpc-js client of its own, so that an error names the member it came from. Calls stick to one
+ * member (serializable reads do not jump back in time) until it does not answer; then they move to the one whose last
+ * failure is longest ago. Moving costs nothing and needs no timer.
+ */
+import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { EtcdError } from "../../EtcdError.js"
+import { classify, mayBeApplied } from "../etcdErrors.js"
+import type { DuplexStream, StreamHandlers } from "../transport.js"
+import type { Endpoint } from "./endpoint.js"
+
+/** One generated message type, as far as we use it. */
+interface Codec<A> {
+  readonly encode: (message: A) => { readonly finish: () => Uint8Array }
+  readonly decode: (input: Uint8Array) => A
+}
+
+/** A method of the protocol: where it is and how its messages are written. */
+export interface Method<Request, Response> {
+  readonly path: string
+  /** The name used in errors. */
+  readonly operation: string
+  /** Whether a call that failed without an answer leaves everything as it was. */
+  readonly readOnly: boolean
+  readonly serialize: (request: Request) => Buffer
+  readonly deserialize: (bytes: Buffer) => Response
+}
+
+export const method = <Request, Response>(
+  path: string,
+  operation: string,
+  kind: "read" | "write",
+  request: Codec<Request>,
+  response: Codec<Response>
+): Method<Request, Response> => ({
+  path,
+  operation,
+  readOnly: kind === "read",
+  serialize: (message) => {
+    const bytes = request.encode(message).finish()
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  },
+  deserialize: (bytes) => response.decode(bytes)
+})
+
+export interface ChannelOptions {
+  readonly endpoints: ReadonlyArray<Endpoint>
+  readonly credentials: grpc.ChannelCredentials
+  readonly serverName: string | undefined
+  readonly connectTimeoutMillis: number
+  readonly keepAliveTimeMillis: number
+  readonly keepAliveTimeoutMillis: number
+  readonly maxReceiveBytes: number
+  readonly maxSendBytes: number
+}
+
+interface Peer {
+  readonly endpoint: Endpoint
+  readonly client: grpc.Client
+  /** The number of the failure after which it was left; 0 for none. */
+  lastFailure: number
+}
+
+export interface CallContext {
+  readonly metadata: grpc.Metadata
+  readonly timeoutMillis: number
+  /** Shown in errors. */
+  readonly key?: string | undefined
+  /** This member and no other. */
+  readonly endpoint?: string | undefined
+}
+
+export interface Channel {
+  readonly unary: <Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    context: CallContext
+  ) => Effect.Effect<Response, EtcdError>
+  readonly duplex: <Request, Response>(
+    method: Method<Request, Response>,
+    handlers: StreamHandlers<Response>,
+    metadata: grpc.Metadata
+  ) => Effect.Effect<DuplexStream<Request>, EtcdError, Scope.Scope>
+}
+
+/** gRPC deadlines are wall-clock times of the real machine, whatever `Clock` the program runs under. */
+const deadlineIn = (millis: number): number => Date.now() + millis
+
+const clientOptions = (options: ChannelOptions): grpc.ClientOptions => ({
+  "grpc.keepalive_time_ms": options.keepAliveTimeMillis,
+  "grpc.keepalive_timeout_ms": options.keepAliveTimeoutMillis,
+  // etcd answers pings on a connection without calls with GOAWAY.
+  "grpc.keepalive_permit_without_calls": 0,
+  "grpc.initial_reconnect_backoff_ms": 100,
+  "grpc.max_reconnect_backoff_ms": 1_000,
+  "grpc.max_receive_message_length": options.maxReceiveBytes,
+  "grpc.max_send_message_length": options.maxSendBytes,
+  "grpc.enable_retries": 0,
+  "grpc.enable_channelz": 0,
+  "grpc.enable_http_proxy": 0,
+  "grpc.service_config_disable_resolution": 1,
+  // Two clients of one process share no connection: closing one must not depend on the other.
+  "grpc.use_local_subchannel_pool": 1,
+  ...(options.serverName === undefined ? {} : {
+    "grpc.ssl_target_name_override": options.serverName,
+    "grpc.default_authority": options.serverName
+  })
+})
+
+export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const peers = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        options.endpoints.map((endpoint): Peer => ({
+          endpoint,
+          client: new grpc.Client(
+            endpoint.target,
+            endpoint.tls ? options.credentials : grpc.credentials.createInsecure(),
+            clientOptions(options)
+          ),
+          lastFailure: 0
+        }))
+      ),
+      (peers) => Effect.sync(() => peers.forEach(({ client }) => client.close()))
+    )
+    // Every client starts somewhere else, so that many of them spread over the members.
+    let current = peers[Math.floor(Math.random() * peers.length)]
+    let failures = 0
+
+    const leave = (peer: Peer): void => {
+      peer.lastFailure = ++failures
+      if (peer === current) {
+        current = peers.reduce((best, next) => next.lastFailure < best.lastFailure ? next : best)
+      }
+    }
+
+    const failure = (
+      peer: Peer,
+      call: Method<never, unknown>,
+      code: number,
+      details: string,
+      key: string | undefined
+    ): EtcdError => {
+      const reason = classify(code, details)
+      if (reason === "Unavailable" || reason === "DeadlineExceeded") leave(peer)
+      return new EtcdError({
+        operation: call.operation,
+        reason,
+        code,
+        endpoint: peer.endpoint.name,
+        ...(key === undefined ? {} : { key }),
+        mayBeApplied: mayBeApplied(code, details, call.readOnly),
+        detail: details
+      })
+    }
+
+    /**
+     * Resolves once the connection stands or is known to fail (the call that follows then fails at once, and says why).
+     * A member that does not even answer the connection is left after the connect timeout, with nothing sent.
+     */
+    const connected = (
+      peer: Peer,
+      call: Method<never, unknown>,
+      timeoutMillis: number
+    ): Effect.Effect<void, EtcdError> =>
+      Effect.async<void, EtcdError>((resume) => {
+        const channel = peer.client.getChannel()
+        const waitMillis = Math.min(timeoutMillis, options.connectTimeoutMillis)
+        const deadline = deadlineIn(waitMillis)
+        let done = false
+        const check = (): void => {
+          if (done) return
+          const state = channel.getConnectivityState(true)
+          if (
+            state === grpc.connectivityState.READY ||
+            state === grpc.connectivityState.TRANSIENT_FAILURE ||
+            state === grpc.connectivityState.SHUTDOWN
+          ) {
+            resume(Effect.void)
+          } else {
+            channel.watchConnectivityState(state, deadline, (late) => {
+              if (done) return
+              if (late === undefined) return check()
+              const details = `No connection established within ${waitMillis} ms`
+              resume(Effect.suspend(() =>
+                Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, details, undefined))
+              ))
+            })
+          }
+        }
+        check()
+        return Effect.sync(() => {
+          done = true
+        })
+      })
+
+    const isReady = (peer: Peer): boolean =>
+      peer.client.getChannel().getConnectivityState(true) === grpc.connectivityState.READY
+
+    const send = <Request, Response>(
+      peer: Peer,
+      call: Method<Request, Response>,
+      request: Request,
+      context: CallContext
+    ): Effect.Effect<Response, EtcdError> =>
+      Effect.async<Response, EtcdError>((resume) => {
+        try {
+          const sent = peer.client.makeUnaryRequest(
+            call.path,
+            call.serialize,
+            call.deserialize,
+            request,
+            context.metadata,
+            { deadline: deadlineIn(context.timeoutMillis) },
+            (error, response) => {
+              if (response !== undefined && error === null) resume(Effect.succeed(response))
+              else {
+                resume(Effect.fail(
+                  failure(peer, call, error?.code ?? grpc.status.UNKNOWN, error?.details ?? "no answer", context.key)
+                ))
+              }
+            }
+          )
+          return Effect.sync(() => sent.cancel())
+        } catch (cause) {
+          // A closed channel throws where it should call back.
+          resume(Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, closedDetails(cause), context.key)))
+        }
+      })
+
+    const attempt = <Request, Response>(
+      peer: Peer,
+      call: Method<Request, Response>,
+      request: Request,
+      context: CallContext
+    ): Effect.Effect<Response, EtcdError> =>
+      isReady(peer)
+        ? send(peer, call, request, context)
+        : Effect.zipRight(connected(peer, call, context.timeoutMillis), send(peer, call, request, context))
+
+    /** Where nothing was sent, the next member is asked at once. */
+    const failOver = <Request, Response>(
+      call: Method<Request, Response>,
+      request: Request,
+      context: CallContext,
+      attemptsLeft: number
+    ): Effect.Effect<Response, EtcdError> =>
+      Effect.suspend(() => {
+        const first = attempt(current, call, request, context)
+        return attemptsLeft <= 1 ? first : Effect.catchIf(
+          first,
+          (error) => error.reason === "Unavailable" && !error.mayBeApplied,
+          () => failOver(call, request, context, attemptsLeft - 1)
+        )
+      })
+
+    const unary: Channel["unary"] = (call, request, context) => {
+      if (context.endpoint === undefined) return failOver(call, request, context, peers.length)
+      const peer = peers.find(({ endpoint }) => endpoint.name === context.endpoint)
+      return peer === undefined
+        ? Effect.dieMessage(`no such endpoint: ${context.endpoint}`)
+        : Effect.suspend(() => attempt(peer, call, request, context))
+    }
+
+    const duplex = <Request, Response>(
+      call: Method<Request, Response>,
+      handlers: StreamHandlers<Response>,
+      metadata: grpc.Metadata
+    ): Effect.Effect<DuplexStream<Request>, EtcdError, Scope.Scope> =>
+      Effect.gen(function*() {
+        const peer = current
+        if (!isReady(peer)) yield* connected(peer, call, options.connectTimeoutMillis)
+        return yield* Effect.acquireRelease(
+          Effect.try({
+            try: () => openStream(peer, call, handlers, metadata, (code, details) =>
+              failure(peer, call, code, details, undefined)),
+            catch: (cause) => failure(peer, call, grpc.status.UNAVAILABLE, closedDetails(cause), undefined)
+          }),
+          ({ cancel }) => Effect.sync(cancel)
+        ).pipe(Effect.map(({ send }): DuplexStream<Request> => ({
+          endpoint: peer.endpoint.name,
+          send,
+          suspect: (why) => {
+            if (why === "silent") leave(peer)
+          }
+        })))
+      })
+
+    return { unary, duplex }
+  })
+
+const closedDetails = (cause: unknown): string =>
+  `No connection established: ${cause instanceof Error ? cause.message : String(cause)}`
+
+const openStream = <Request, Response>(
+  peer: Peer,
+  call: Method<Request, Response>,
+  handlers: StreamHandlers<Response>,
+  metadata: grpc.Metadata,
+  failure: (code: number, details: string) => EtcdError
+): { readonly send: (request: Request) => void; readonly cancel: () => void } => {
+  const stream = peer.client.makeBidiStreamRequest(call.path, call.serialize, call.deserialize, metadata)
+  let ended = false
+  const end = (code: number, details: string): void => {
+    if (ended) return
+    ended = true
+    handlers.onEnd(failure(code, details))
+  }
+  stream.on("data", (response: Response) => {
+    if (!ended) handlers.onMessage(response)
+  })
+  stream.on("error", (error: grpc.ServiceError) => end(error.code, error.details))
+  stream.on("end", () => end(grpc.status.UNAVAILABLE, "the server ended the stream"))
+  return {
+    send: (request) => {
+      if (!ended) stream.write(request)
+    },
+    cancel: () => {
+      ended = true
+      stream.cancel()
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/** The gRPC transport from a user's options. */
+import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Options } from "../../EtcdClient.js"
+import { InvalidArgument } from "../../EtcdError.js"
+import type { ClientOptions } from "../options.js"
+import type { Transport } from "../transport.js"
+import { makeCredentials } from "./credentials.js"
+import { parseEndpoints } from "./endpoint.js"
+import * as GrpcTransport from "./transport.js"
+
+const limit = (argument: string, value: number | undefined): Effect.Effect<number, InvalidArgument> =>
+  value === undefined
+    ? Effect.succeed(-1)
+    : Number.isInteger(value) && value > 0
+    ? Effect.succeed(value)
+    : new InvalidArgument({ argument, value: String(value), problem: "must be a whole number of bytes above zero" })
+
+export const make = (
+  options: Options,
+  parsed: ClientOptions
+): Effect.Effect<Transport, InvalidArgument, Scope.Scope> =>
+  Effect.gen(function*() {
+    const endpoints = yield* parseEndpoints(options.endpoints ?? "localhost:2379", options.tls !== undefined)
+    if (options.auth !== undefined && options.auth.username === "") {
+      return yield* new InvalidArgument({ argument: "auth.username", value: "", problem: "must not be empty" })
+    }
+    const secure = endpoints.some(({ tls }) => tls)
+    return yield* GrpcTransport.make({
+      ...parsed,
+      endpoints,
+      credentials: secure ? yield* makeCredentials(options.tls ?? {}) : grpc.credentials.createInsecure(),
+      serverName: options.tls?.serverName,
+      maxReceiveBytes: yield* limit("maxReceiveBytes", options.maxReceiveBytes),
+      maxSendBytes: yield* limit("maxSendBytes", options.maxSendBytes),
+      auth: options.auth,
+      authTimeoutMillis: parsed.requestTimeoutMillis
+    })
+  })

@@ -1,0 +1,231 @@
+/** etcd's services over the channel, with the token of an authenticated user on every call. */
+import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import { EtcdError } from "../../EtcdError.js"
+import { toText } from "../bytes.js"
+import * as rpc from "../proto/rpc.js"
+import type { CallOptions, DuplexStream, StreamHandlers, Transport } from "../transport.js"
+import { firstKey, isReadOnly } from "../txnShape.js"
+import * as Channel from "./channel.js"
+import * as codec from "./codec.js"
+
+export interface Auth {
+  readonly username: string
+  readonly password: Redacted.Redacted<string>
+}
+
+const methods = {
+  range: Channel.method("/etcdserverpb.KV/Range", "range", "read", rpc.RangeRequest, rpc.RangeResponse),
+  put: Channel.method("/etcdserverpb.KV/Put", "put", "write", rpc.PutRequest, rpc.PutResponse),
+  del: Channel.method("/etcdserverpb.KV/DeleteRange", "delete", "write", rpc.DeleteRangeRequest, rpc.DeleteRangeResponse),
+  txn: Channel.method("/etcdserverpb.KV/Txn", "txn", "write", rpc.TxnRequest, rpc.TxnResponse),
+  readOnlyTxn: Channel.method("/etcdserverpb.KV/Txn", "txn", "read", rpc.TxnRequest, rpc.TxnResponse),
+  compact: Channel.method("/etcdserverpb.KV/Compact", "compact", "write", rpc.CompactionRequest, rpc.CompactionResponse),
+  watch: Channel.method("/etcdserverpb.Watch/Watch", "watch", "read", rpc.WatchRequest, rpc.WatchResponse),
+  grant: Channel.method(
+    "/etcdserverpb.Lease/LeaseGrant",
+    "leaseGrant",
+    "write",
+    rpc.LeaseGrantRequest,
+    rpc.LeaseGrantResponse
+  ),
+  revoke: Channel.method(
+    "/etcdserverpb.Lease/LeaseRevoke",
+    "leaseRevoke",
+    "write",
+    rpc.LeaseRevokeRequest,
+    rpc.LeaseRevokeResponse
+  ),
+  timeToLive: Channel.method(
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+    "leaseTimeToLive",
+    "read",
+    rpc.LeaseTimeToLiveRequest,
+    rpc.LeaseTimeToLiveResponse
+  ),
+  keepAlive: Channel.method(
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "leaseKeepAlive",
+    "read",
+    rpc.LeaseKeepAliveRequest,
+    rpc.LeaseKeepAliveResponse
+  ),
+  status: Channel.method("/etcdserverpb.Maintenance/Status", "status", "read", rpc.StatusRequest, rpc.StatusResponse),
+  authenticate: Channel.method(
+    "/etcdserverpb.Auth/Authenticate",
+    "authenticate",
+    "read",
+    rpc.AuthenticateRequest,
+    rpc.AuthenticateResponse
+  )
+}
+
+/** Metadata for unary calls and for streams; replaced as a pair when the token is. */
+interface Credentials {
+  readonly unary: grpc.Metadata
+  readonly stream: grpc.Metadata
+}
+
+const credentials = (token: string | undefined): Credentials => {
+  const unary = new grpc.Metadata()
+  const stream = new grpc.Metadata()
+  if (token !== undefined) {
+    unary.set("token", token)
+    stream.set("token", token)
+  }
+  // A member cut off from its leader ends the stream instead of feeding it silence.
+  stream.set("hasleader", "true")
+  return { unary, stream }
+}
+
+export const make = (
+  options: Channel.ChannelOptions & { readonly auth: Auth | undefined; readonly authTimeoutMillis: number }
+): Effect.Effect<Transport, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const channel = yield* Channel.make(options)
+    const anonymous = credentials(undefined)
+    const auth = options.auth
+    const refreshing = yield* Effect.makeSemaphore(1)
+    let present: Credentials | undefined
+
+    const authenticate = (user: Auth): Effect.Effect<Credentials, EtcdError> =>
+      channel.unary(
+        methods.authenticate,
+        { name: user.username, password: Redacted.value(user.password) },
+        { metadata: anonymous.unary, timeoutMillis: options.authTimeoutMillis }
+      ).pipe(
+        Effect.map(({ token }) => credentials(token)),
+        // A cluster that does not (yet) ask for credentials is served without them.
+        Effect.catchIf(
+          (error) => error.detail.includes("authentication is not enabled"),
+          () => Effect.succeed(anonymous)
+        )
+      )
+
+    /** The credentials in force; a token is asked for once, however many calls wait for it. */
+    const login: Effect.Effect<Credentials, EtcdError> = auth === undefined
+      ? Effect.succeed(anonymous)
+      : Effect.suspend(() =>
+        present !== undefined ? Effect.succeed(present) : refreshing.withPermits(1)(Effect.suspend(() =>
+          present !== undefined
+            ? Effect.succeed(present)
+            : Effect.tap(authenticate(auth), (fresh) => Effect.sync(() => present = fresh))
+        ))
+      )
+
+    const forget = (used: Credentials): void => {
+      if (present === used) present = undefined
+    }
+
+    const unary = <Request, Response>(
+      call: Channel.Method<Request, Response>,
+      request: Request,
+      { timeoutMillis }: CallOptions,
+      key?: string,
+      endpoint?: string
+    ): Effect.Effect<Response, EtcdError> => {
+      if (auth === undefined) {
+        return channel.unary(call, request, { metadata: anonymous.unary, timeoutMillis, key, endpoint })
+      }
+      const once = Effect.flatMap(login, (used) =>
+        Effect.tapError(
+          channel.unary(call, request, { metadata: used.unary, timeoutMillis, key, endpoint }),
+          (error) => Effect.sync(() => error.reason === "Unauthenticated" && forget(used))
+        ))
+      // A token may have expired, or been forgotten by a restarted member. The refusal was definite: once more is safe.
+      return Effect.catchIf(once, (error) => error.reason === "Unauthenticated" && error.operation !== "authenticate", () =>
+        once)
+    }
+
+    const open = <Request, Response>(
+      call: Channel.Method<Request, Response>,
+      handlers: StreamHandlers<Response>
+    ): Effect.Effect<DuplexStream<Request>, EtcdError, Scope.Scope> =>
+      Effect.flatMap(login, (used) =>
+        channel.duplex<Request, Response>(call, {
+          onMessage: handlers.onMessage,
+          onEnd: (error) => {
+            if (error.reason === "Unauthenticated") forget(used)
+            handlers.onEnd(error)
+          }
+        }, used.stream).pipe(Effect.map((stream) => ({
+          ...stream,
+          suspect: (why) => {
+            if (why === "unauthenticated") forget(used)
+            stream.suspect(why)
+          }
+        }))))
+
+    return {
+      endpoints: options.endpoints.map(({ name }) => name),
+      range: (request, call) =>
+        Effect.map(
+          unary(methods.range, codec.rangeRequest(request), call, toText(request.key)),
+          codec.rangeResponse
+        ),
+      put: (request, call) =>
+        Effect.map(unary(methods.put, codec.putRequest(request), call, toText(request.key)), codec.putResponse),
+      del: (request, call) =>
+        Effect.map(unary(methods.del, codec.deleteRequest(request), call, toText(request.key)), codec.deleteResponse),
+      txn: (request, call) =>
+        Effect.map(
+          unary(
+            isReadOnly(request) ? methods.readOnlyTxn : methods.txn,
+            codec.txnRequest(request),
+            call,
+            firstKey(request)
+          ),
+          codec.txnResponse
+        ),
+      leaseGrant: ({ id, ttl }, call) =>
+        Effect.map(unary(methods.grant, { ID: id, TTL: ttl }, call), (granted) => ({
+          header: codec.header(granted.header),
+          id: granted.ID,
+          ttl: granted.TTL
+        })),
+      leaseRevoke: (id, call) =>
+        Effect.map(unary(methods.revoke, { ID: id }, call), ({ header }) => codec.header(header)),
+      leaseTimeToLive: ({ id, keys }, call) =>
+        Effect.map(unary(methods.timeToLive, { ID: id, keys }, call), (answer) => ({
+          header: codec.header(answer.header),
+          id: answer.ID,
+          ttl: answer.TTL,
+          grantedTtl: answer.grantedTTL,
+          keys: answer.keys
+        })),
+      compact: (revision, physical, call) =>
+        Effect.map(unary(methods.compact, { revision, physical }, call), ({ header }) => codec.header(header)),
+      status: (endpoint, call) =>
+        Effect.map(unary(methods.status, {}, call, undefined, endpoint), (answer) => ({
+          header: codec.header(answer.header),
+          version: answer.version,
+          dbSize: answer.dbSize,
+          leader: answer.leader,
+          raftIndex: answer.raftIndex,
+          raftTerm: answer.raftTerm
+        })),
+      openWatch: (handlers) =>
+        Effect.map(
+          open(methods.watch, {
+            onMessage: (message: rpc.WatchResponse) => handlers.onMessage(codec.watchResponse(message)),
+            onEnd: handlers.onEnd
+          }),
+          ({ endpoint, send, suspect }) => ({
+            endpoint,
+            suspect,
+            send: (request) => send(codec.watchRequest(request))
+          })
+        ),
+      openLease: (handlers) =>
+        Effect.map(
+          open(methods.keepAlive, {
+            onMessage: (message: rpc.LeaseKeepAliveResponse) =>
+              handlers.onMessage({ header: codec.header(message.header), id: message.ID, ttl: message.TTL }),
+            onEnd: handlers.onEnd
+          }),
+          ({ endpoint, send, suspect }) => ({ endpoint, suspect, send: (id) => send({ ID: id }) })
+        )
+    }
+  })

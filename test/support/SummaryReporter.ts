@@ -1,0 +1,19 @@
+import type { Reporter, TestModule } from "vitest/node"
+
+/** Ends the output with one plain line of counts; a file that cannot be run counts as one failed test. */
+export class SummaryReporter implements Reporter {
+  onTestRunEnd(modules: ReadonlyArray<TestModule>, errors: ReadonlyArray<unknown>): void {
+    const counts = { passed: 0, failed: errors.length, skipped: 0 }
+    for (const module of modules) {
+      for (const test of module.children.allTests()) {
+        const { state } = test.result()
+        counts[state === "pending" ? "failed" : state]++
+      }
+      if (module.errors().length > 0) {
+        counts.failed++
+      }
+    }
+    const skipped = counts.skipped === 0 ? "" : `, ${counts.skipped} skipped`
+    process.on("exit", () => console.log(`${counts.passed} passed, ${counts.failed} failed${skipped}`))
+  }
+}

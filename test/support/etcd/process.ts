@@ -1,0 +1,81 @@
+/**
+ * Running a server program: started and signalled by its own process id, and never left behind.
+ */
+import { spawn } from "node:child_process"
+import type { Socket } from "node:net"
+
+/** A program that runs. */
+export interface ServerProcess {
+  readonly pid: number | undefined
+  /** Whether it has not ended yet. */
+  readonly isRunning: () => boolean
+  /** The last lines that it printed. */
+  readonly log: () => string
+  /** Resolves when it has ended. */
+  readonly exited: Promise<void>
+  readonly signal: (signal: NodeJS.Signals) => void
+}
+
+/** Cleans up after this process. */
+export interface Watchdog {
+  /** The process to kill, or `undefined` when there is none at the moment. */
+  readonly watch: (pid: number | undefined) => void
+  /** Ends the watchdog, which removes the folder. */
+  readonly close: () => void
+}
+
+/**
+ * Starts a shell that waits for the end of this process, however it comes, and then kills a server and removes its
+ * folder. It learns of the end from its standard input, and belongs to a session of its own so that Ctrl-C does not end
+ * it first.
+ */
+export const startWatchdog = (folder: string): Watchdog => {
+  const script = "while read -r line; do pid=$line; done; [ -z \"$pid\" ] || kill -9 \"$pid\"; rm -rf \"$1\""
+  const shell = spawn("sh", ["-c", script, "watchdog", folder], { stdio: ["pipe", "ignore", "ignore"], detached: true })
+  shell.unref()
+  const input = shell.stdin as Socket
+  input.unref()
+  input.on("error", () => {})
+  return {
+    watch: (pid) => input.write(`${pid ?? ""}\n`),
+    close: () => input.end("\n")
+  }
+}
+
+const maxLog = 64 * 1024
+
+/** Starts a program. */
+export const startProcess = (command: string, args: ReadonlyArray<string>, watchdog: Watchdog): ServerProcess => {
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] })
+  watchdog.watch(child.pid)
+  let running = true
+  let log = ""
+  const append = (chunk: string) => {
+    log = (log + chunk).slice(-maxLog)
+  }
+  child.stdout.setEncoding("utf8").on("data", append)
+  child.stderr.setEncoding("utf8").on("data", append)
+  const exited = new Promise<void>((resolve) => {
+    const ended = () => {
+      running = false
+      watchdog.watch(undefined)
+      resolve()
+    }
+    child.once("exit", ended)
+    child.once("error", (error) => {
+      append(error.message)
+      ended()
+    })
+  })
+  return {
+    pid: child.pid,
+    isRunning: () => running,
+    log: () => log,
+    exited,
+    signal: (signal) => {
+      if (running) {
+        child.kill(signal)
+      }
+    }
+  }
+}
