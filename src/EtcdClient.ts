@@ -15,6 +15,7 @@ import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type * as Subscribable from "effect/Subscribable"
 import type { EtcdError, WatchCompacted, WatchNewEpoch } from "./EtcdError.js"
 import { InvalidArgument } from "./EtcdError.js"
 import * as internal from "./internal/client.js"
@@ -146,6 +147,16 @@ export interface Watch {
 }
 
 /**
+ * The stream under all watches of a client; `sinceMillis` is the wall-clock time at which it was lost.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type WatchConnection =
+  | { readonly _tag: "Connected"; readonly endpoint: string }
+  | { readonly _tag: "Disconnected"; readonly sinceMillis: number; readonly reason: string }
+
+/**
  * The client. All requests have a deadline, are cancelled by interruption, and are repeated only where that is safe.
  *
  * @since 0.1.0
@@ -190,6 +201,8 @@ export class EtcdClient extends Context.Tag("effect-coord/EtcdClient")<EtcdClien
     request: WatchRequest,
     options?: Pick<CallOptions, "timeout">
   ) => Effect.Effect<Watch, WatchError, Scope.Scope>
+  /** Whether the stream of all watches stands. Watches outlive its breaks; this says how old what they told may be. */
+  readonly watchConnection: Subscribable.Subscribable<WatchConnection>
   /** The state of one member: one of `endpoints`. */
   readonly status: (endpoint: string, options?: CallOptions) => Effect.Effect<Status, EtcdError>
   /** Drops the history below `revision`. `physical` waits until it is gone from the disk. */

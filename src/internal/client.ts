@@ -6,11 +6,11 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { randomBytes } from "node:crypto"
 import type { CallOptions, EtcdClient, Lease } from "../EtcdClient.js"
 import { EtcdError } from "../EtcdError.js"
 import type { KeyRange } from "../Txn.js"
 import { byteLength, toText } from "./bytes.js"
+import { randomLeaseId } from "./ids.js"
 import { successor } from "./keyRange.js"
 import * as LeaseStream from "./leaseStream.js"
 import * as Namespace from "./namespace.js"
@@ -28,9 +28,6 @@ const maxBufferedEvents = 4_096
 const maxBufferedBytes = 4 * 1024 * 1024
 
 const defaultPageSize = 1_000
-
-/** Positive, so that it reads the same everywhere; above 2^53, so a bigint. */
-const randomLeaseId = (): bigint => (randomBytes(8).readBigUInt64BE() & 0x7fff_ffff_ffff_ffffn) || 1n
 
 const refusal = (operation: string, detail: string, key?: string): EtcdError =>
   new EtcdError({
@@ -186,6 +183,7 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
           : Stream.unwrapScoped(Effect.map(hub.open(request), ({ pull }) =>
             Stream.repeatEffectChunk(Effect.map(pull, Chunk.unsafeFromArray)))),
       openWatch,
+      watchConnection: hub.connection,
       status: (endpoint, call) =>
         transport.endpoints.includes(endpoint)
           ? calling(call, "read", (options) => transport.status(endpoint, options)).pipe(Effect.map((answer) => ({

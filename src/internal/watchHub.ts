@@ -9,6 +9,7 @@
  * Messages arrive in the transport's own turn and are routed there, without a fibre; what needs an effect (reconnecting,
  * heart-beats, checking for a new history) happens in the hub's one fibre.
  */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -16,6 +17,8 @@ import * as FiberId from "effect/FiberId"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import type * as Subscribable from "effect/Subscribable"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import { EtcdError, WatchCompacted, WatchNewEpoch } from "../EtcdError.js"
 import type { Header, KeyRange } from "../Txn.js"
 import { toText } from "./bytes.js"
@@ -49,9 +52,17 @@ export interface HubOptions {
   readonly maxBufferedBytes: number
 }
 
+export type WatchConnection =
+  | { readonly _tag: "Connected"; readonly endpoint: string }
+  | { readonly _tag: "Disconnected"; readonly sinceMillis: number; readonly reason: string }
+
 export interface WatchHub {
+  /** Before the first watch: disconnected. */
+  readonly connection: Subscribable.Subscribable<WatchConnection>
   readonly open: (options: WatchOptions) => Effect.Effect<HubWatch, never, Scope.Scope>
 }
+
+const neverConnected = "nothing was watched yet"
 
 /**
  * - `idle`: not known to the server (no connection, or not yet asked for)
@@ -121,6 +132,11 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
   Effect.gen(function*() {
     const watchers = new Set<Watcher>()
     const wanted = yield* Effect.makeLatch(false)
+    const connectionState = yield* SubscriptionRef.make<WatchConnection>({
+      _tag: "Disconnected",
+      sinceMillis: yield* Clock.currentTimeMillis,
+      reason: neverConnected
+    })
     let connection: Connection | undefined
     /** Of the last header that can be trusted; a new stream that shows less is suspected of a new history. */
     let history: Pick<Header, "clusterId" | "raftTerm"> | undefined
@@ -322,11 +338,19 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
           }
         })
       )
+      yield* SubscriptionRef.set(connectionState, { _tag: "Connected", endpoint: stream.endpoint })
       for (const watcher of watchers) {
         if (watcher.phase === "idle") create(watcher)
       }
       return yield* Effect.raceAll([Deferred.await(ended), heartbeat(from), checkHistory(from)])
     }))
+
+    const disconnected = (error: EtcdError): Effect.Effect<void> =>
+      Effect.flatMap(Clock.currentTimeMillis, (sinceMillis) =>
+        SubscriptionRef.update(connectionState, (present): WatchConnection =>
+          present._tag === "Disconnected" && present.reason !== neverConnected
+            ? present
+            : { _tag: "Disconnected", sinceMillis, reason: error.message }))
 
     const backoff = Schedule.exponential("50 millis").pipe(
       Schedule.either(Schedule.spaced("1 second")),
@@ -342,7 +366,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
         if (error.operation === "authenticate" && error.reason === "Unauthenticated") {
           for (const watcher of Array.from(watchers)) fail(watcher, error)
         }
-        return Effect.logDebug(`watch stream ended, reconnecting: ${error.message}`)
+        return Effect.zipRight(disconnected(error), Effect.logDebug(`watch stream ended: ${error.message}`))
       }),
       Effect.retry(backoff),
       Effect.annotateLogs("fiber", "effect-coord/watch-hub"),
@@ -390,5 +414,5 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
         return { created: Deferred.await(watcher.created), pull }
       }))
 
-    return { open }
+    return { connection: connectionState, open }
   })

@@ -10,7 +10,7 @@ import { access, mkdir, mkdtemp, realpath, rename, rm } from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { fetchFromPackages } from "./etcd/debian.js"
-import { exec } from "./etcd/exec.js"
+import { exec, withoutEtcdVariables } from "./etcd/exec.js"
 import { fetchFromRelease } from "./etcd/release.js"
 import { isSupported, matchesVersion } from "./etcd/version.js"
 
@@ -70,11 +70,12 @@ const onPath = async (program: string, env: NodeJS.ProcessEnv): Promise<string |
 
 const inspect = async (etcd: string, env: NodeJS.ProcessEnv): Promise<EtcdBinary | undefined> => {
   try {
-    const version = /etcd Version: (\S+)/.exec(await exec(etcd, ["--version"]))?.[1]
+    const options = { env: withoutEtcdVariables(process.env) }
+    const version = /etcd Version: (\S+)/.exec(await exec(etcd, ["--version"], options))?.[1]
     if (version === undefined) {
       return undefined
     }
-    const help = await exec("sh", ["-c", "\"$1\" --help 2>&1", "sh", etcd])
+    const help = await exec("sh", ["-c", "\"$1\" --help 2>&1", "sh", etcd], options)
     const besides = [etcd, await realpath(etcd)].map((file) => Path.join(Path.dirname(file), "etcdctl"))
     const beside = await executable(besides[0]) ? besides[0] : await executable(besides[1]) ? besides[1] : undefined
     return {

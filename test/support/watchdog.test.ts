@@ -25,11 +25,15 @@ const removed = async (folder: string): Promise<void> => {
 it("a server does not outlive a test process that is killed", async () => {
   const script = fileURLToPath(new URL("./fixtures/leaveServerBehind.ts", import.meta.url))
   const child = spawn(process.execPath, ["--import", "tsx", script], { stdio: ["ignore", "pipe", "inherit"] })
-  const [line] = await once(createInterface({ input: child.stdout }), "line") as [string]
+  const [line] = await Promise.race([
+    once(createInterface({ input: child.stdout }), "line"),
+    once(child, "exit").then(() => Promise.reject(new Error("the process ended before it had started a server")))
+  ]) as [string]
   const { folder, port } = JSON.parse(line) as { readonly folder: string; readonly port: number }
   assert.isTrue(await canConnect(port))
   assert.isTrue(existsSync(folder))
   child.kill("SIGKILL")
   await removed(folder)
-  assert.isFalse(await canConnect(port))
+  // The signal has been sent by now; the system closes the port when it has dealt with it.
+  while (await canConnect(port));
 })

@@ -4,10 +4,10 @@
  */
 import * as Effect from "effect/Effect"
 import type { EtcdError } from "../../EtcdError.js"
-import type { Request } from "../../testing.js"
 import type { Status } from "../etcdErrors.js"
 import { deadlineExceeded, dropped, notConnected, toError } from "./errors.js"
 import type { Link } from "./Link.js"
+import type { Request } from "./model.js"
 import { Refusal } from "./refusal.js"
 import type { Turns } from "./Turns.js"
 
@@ -60,6 +60,7 @@ export class Calls {
       const error = (status: Status) =>
         Effect.fail(toError(spec.request.operation, status, spec.isRead, spec.request.keys[0]))
       let settled = false
+      let abandoned = false
       let forgetDeadline: (() => void) | undefined
       const settle = (answer: Effect.Effect<A, EtcdError>) => {
         if (!settled) {
@@ -72,7 +73,13 @@ export class Calls {
       const pending: Pending = { fail: (status) => settle(error(status)), held: undefined }
       /** Only a call that is held can outlive its deadline, so only such a one needs an alarm. */
       const hold = (step: () => void) => {
+        if (abandoned) {
+          return
+        }
         pending.held = step
+        if (!Number.isFinite(spec.timeoutMillis)) {
+          return
+        }
         forgetDeadline ??= this.#turns.at(
           started + BigInt(Math.ceil(spec.timeoutMillis * 1_000_000)),
           () => pending.fail(deadlineExceeded(spec.timeoutMillis))
@@ -113,16 +120,17 @@ export class Calls {
       }
       // the request is on its way already: an interrupted caller does not wait for the answer, but etcd may still act
       return Effect.sync(() => {
+        abandoned = true
+        forgetDeadline?.()
         this.#pending.delete(pending)
-        if (pending.held !== undefined) {
-          settled = true
-          forgetDeadline?.()
-        }
       })
     })
   }
 
-  #apply<A>(spec: CallSpec<A>, error: (status: Status) => Effect.Effect<never, EtcdError>): Effect.Effect<A, EtcdError> {
+  #apply<A>(
+    spec: CallSpec<A>,
+    error: (status: Status) => Effect.Effect<never, EtcdError>
+  ): Effect.Effect<A, EtcdError> {
     try {
       return Effect.succeed(spec.apply())
     } catch (thrown) {

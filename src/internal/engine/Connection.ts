@@ -3,7 +3,6 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Operation, Request } from "../../testing.js"
 import type { Status } from "../etcdErrors.js"
 import type {
   CallOptions,
@@ -17,9 +16,10 @@ import type {
 import { keyText } from "./bytes.js"
 import { Calls } from "./Calls.js"
 import { cannotWrite } from "./checkTxn.js"
-import { cancelReason, closed, endpoint, notConnected, toError } from "./errors.js"
+import { cancelReason, closed, dropped, endpoint, notConnected, toError } from "./errors.js"
 import type { Endpoint, Link } from "./Link.js"
 import type { Member } from "./Member.js"
+import type { Operation, Request } from "./model.js"
 import { txnKeys } from "./requestKeys.js"
 import { ServerStream } from "./ServerStream.js"
 import type { Turns } from "./Turns.js"
@@ -66,9 +66,9 @@ export class Connection implements Endpoint {
   }
 
   /** The client is done: its calls fail, its streams end in silence. */
-  close(): void {
+  readonly close = () => {
     this.#closed = true
-    this.#calls.cut({ ...closed, details: "Channel closed" })
+    this.#calls.cut(dropped)
     this.#streams().forEach((stream) => stream.close())
   }
 
@@ -99,8 +99,7 @@ export class Connection implements Endpoint {
       }),
     compact: (revision, _physical, options) =>
       this.#call("compact", options, () => this.#server.member.compact(revision), {}),
-    status: (_endpoint, options) =>
-      this.#call("status", options, () => this.#server.member.status(), { isRead: true }),
+    status: (_endpoint, options) => this.#call("status", options, () => this.#server.member.status(), { isRead: true }),
     openWatch: (handlers) => this.#openWatch(handlers),
     openLease: (handlers) => this.#openLease(handlers)
   }

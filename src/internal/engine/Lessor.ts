@@ -104,7 +104,9 @@ export class Lessor {
       }
     }
     return due
-      .sort((left, right) => left.deadline < right.deadline || (left.deadline === right.deadline && left.id < right.id) ? -1 : 1)
+      .sort((left, right) =>
+        left.deadline < right.deadline || (left.deadline === right.deadline && left.id < right.id) ? -1 : 1
+      )
       .map(({ id }) => id)
   }
 

@@ -2,8 +2,8 @@
  * The state of the network between etcd and the connections of one name, or of all: what is down, what stalls, which
  * faults wait for a request. The engine's own link is the parent of all others.
  */
-import type { FaultOptions, Operation, Request, StallOptions } from "../../testing.js"
 import type { Status } from "../etcdErrors.js"
+import type { FaultOptions, Operation, Request, StallOptions } from "./model.js"
 
 /** What a link needs of the connections over it. */
 export interface Endpoint {
@@ -11,6 +11,7 @@ export interface Endpoint {
   readonly cut: (calls: Status, streams: Status) => void
   /** A stall ended. */
   readonly resume: () => void
+  readonly close: () => void
   readonly callsInFlight: () => number
   readonly watchStreams: () => number
   readonly leaseStreams: () => number
@@ -55,7 +56,16 @@ export class Link {
 
   constructor(parent?: Link) {
     this.#parent = parent
-    parent?.#children.add(this)
+    if (parent !== undefined) {
+      parent.#children.add(this)
+    }
+  }
+
+  /** Nobody will ask for this link again. */
+  dispose(): void {
+    if (this.#parent !== undefined) {
+      this.#parent.#children.delete(this)
+    }
   }
 
   get isDown(): boolean {

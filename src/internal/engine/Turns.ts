@@ -2,7 +2,6 @@
  * The engine's network and its clock: jobs run one after another in the order in which they were posted, never inside
  * the code that posted them; and one fibre sleeps until the earliest deadline.
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -34,13 +33,23 @@ export const make = (options: Options): Effect.Effect<Turns, never, Scope.Scope>
     const now = () => clock.unsafeCurrentTimeNanos()
 
     const jobs = yield* Queue.unbounded<() => void>()
-    const runJob = (job: () => void) =>
-      Effect.catchAllCause(Effect.sync(job), (cause) =>
-        Effect.logError("a handler of the embedded etcd threw", Cause.squash(cause)))
+    const run = (batch: Iterable<() => void>) =>
+      Effect.suspend(() => {
+        const thrown: Array<unknown> = []
+        for (const job of batch) {
+          try {
+            job()
+          } catch (error) {
+            thrown.push(error)
+          }
+        }
+        return thrown.length === 0
+          // lets what the jobs woke up run before the next turn
+          ? Effect.yieldNow()
+          : Effect.logError("a handler threw, which it must not", ...thrown)
+      })
     yield* Queue.takeBetween(jobs, 1, Number.MAX_SAFE_INTEGER).pipe(
-      Effect.flatMap((batch) => Effect.forEach(batch, runJob, { discard: true })),
-      // lets what the jobs woke up run before the next turn
-      Effect.zipRight(Effect.yieldNow()),
+      Effect.flatMap(run),
       Effect.forever,
       Effect.annotateLogs("fiber", "effect-coord/engine/turns"),
       Effect.forkScoped

@@ -8,7 +8,7 @@ import type { Member } from "./Member.js"
 import { type Commit, toKeyValue, type Version } from "./Store.js"
 
 interface Watcher {
-  readonly id: number
+  readonly id: bigint
   readonly span: Span
   readonly request: WatchCreate
   /** The first revision that the watcher has not seen. */
@@ -29,13 +29,13 @@ export interface WatchServerOptions {
 /** etcd sends at most this many past revisions in one response. */
 const maxRevisions = 1000
 
-const invalidId = -1
+const invalidId = -1n
 
 export class WatchServer {
   readonly #member: Member
   readonly #options: WatchServerOptions
-  readonly #watchers = new Map<number, Watcher>()
-  #nextId = 0
+  readonly #watchers = new Map<bigint, Watcher>()
+  #nextId = 0n
 
   constructor(member: Member, options: WatchServerOptions) {
     this.#member = member
@@ -100,7 +100,7 @@ export class WatchServer {
     }
   }
 
-  #cancel(id: number): void {
+  #cancel(id: bigint): void {
     if (this.#watchers.delete(id)) {
       this.#emit({ watchId: id, canceled: true })
     }

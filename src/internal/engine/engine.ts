@@ -4,13 +4,13 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Engine, Faults, LeaseState, Options } from "../../testing.js"
 import { Statuses } from "../etcdErrors.js"
 import { fromBinary } from "./bytes.js"
 import { Connection, type Server } from "./Connection.js"
 import { dropped } from "./errors.js"
 import { type Endpoint, Link } from "./Link.js"
 import { Member } from "./Member.js"
+import type { Engine, Faults, LeaseState, Options } from "./model.js"
 import { toKeyValue } from "./Store.js"
 import * as Turns from "./Turns.js"
 import type { WatchServer } from "./WatchServer.js"
@@ -72,6 +72,9 @@ export const make = (options: Options = {}): Effect.Effect<Engine, never, Scope.
       return link
     }
 
+    // nobody may wait for an engine that is gone
+    yield* Effect.addFinalizer(() => Effect.sync(() => root.endpoints.forEach((endpoint) => endpoint.close())))
+
     /** What a control does to the member; leases that are over end first, as they would before any request. */
     const control = <A>(body: () => A): Effect.Effect<A> =>
       Effect.sync(() => {
@@ -104,6 +107,9 @@ export const make = (options: Options = {}): Effect.Effect<Engine, never, Scope.
             Effect.sync(() => {
               connection.close()
               link.detach(connection)
+              if (name === undefined) {
+                link.dispose()
+              }
             })
         ).pipe(Effect.map(({ connection }) => connection.transport)),
 

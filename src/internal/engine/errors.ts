@@ -1,6 +1,6 @@
 import { EtcdError } from "../../EtcdError.js"
-import type { Operation } from "../../testing.js"
 import { classify, Code, mayBeApplied, type Status } from "../etcdErrors.js"
+import type { Operation } from "./model.js"
 
 /** The only endpoint there is. */
 export const endpoint = "memory:etcd"

@@ -27,3 +27,7 @@ export const exec = (
       }
     })
   })
+
+/** The environment without the variables that etcd and etcdctl would take for flags, `ETCD_VERSION` among them. */
+export const withoutEtcdVariables = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
+  Object.fromEntries(Object.entries(env).filter(([name]) => !/^ETCD(CTL)?_/.test(name)))

@@ -1,0 +1,376 @@
+/**
+ * A session is a lease kept alive, together with the knowledge of how long it can be relied on.
+ *
+ * Locks, registrations and other keys that must not outlive their process hang on a session's lease; all that ask for the
+ * same time to live share one. A session knows that it is lost *before* etcd can give its keys to somebody else: its time
+ * is counted from the sending of the last acknowledged keep-alive, on a monotonic clock, less a margin.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as RcMap from "effect/RcMap"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { EtcdClient } from "./EtcdClient.js"
+import type { EtcdError, InvalidArgument } from "./EtcdError.js"
+import { leaseHex, randomLeaseId } from "./internal/ids.js"
+import type { Removal } from "./internal/remover.js"
+import * as Remover from "./internal/remover.js"
+import * as validate from "./internal/validate.js"
+import type { Compare, Op, OpResponse } from "./Txn.js"
+import * as Txn from "./Txn.js"
+
+/**
+ * A session ended while something depended on it.
+ *
+ * - `expired`: no keep-alive was acknowledged in time; etcd deletes the keys about now
+ * - `revoked`: etcd does not know the lease any more; the keys are gone
+ * - `closed`: the session was closed by its owner
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SessionExpired extends Schema.TaggedError<SessionExpired>("effect-coord/SessionExpired")(
+  "SessionExpired",
+  {
+    lease: Schema.BigIntFromSelf,
+    reason: Schema.Literal("expired", "revoked", "closed")
+  }
+) {
+  override get message(): string {
+    return `the session with lease ${leaseHex(this.lease)} is over: ${this.reason}`
+  }
+}
+
+/**
+ * What a session knows of its lease.
+ *
+ * - `Idle`: no lease was needed yet
+ * - `Active`: kept alive
+ * - `Disconnected`: still valid, but the last keep-alive was not acknowledged
+ * - `Expired`: over, for good
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type SessionState =
+  | { readonly _tag: "Idle" }
+  | { readonly _tag: "Active"; readonly lease: bigint }
+  | { readonly _tag: "Disconnected"; readonly lease: bigint; readonly reason: string }
+  | { readonly _tag: "Expired"; readonly error: SessionExpired }
+
+/**
+ * A key that was put with a session's lease, under a name nobody else uses.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Entry {
+  readonly key: string
+  /** The revision that created the key: grows with every entry of a queue. */
+  readonly createRevision: bigint
+  /** Whether this sending created it; `false` when an earlier one, whose answer was lost, had. */
+  readonly created: boolean
+  /** The answers to the reads that went along. */
+  readonly reads: ReadonlyArray<OpResponse>
+  /** The store's revision when the entry was made (or found). */
+  readonly revision: bigint
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Session {
+  readonly ttl: Duration.Duration
+  /** The lease, granted at the first use. Fails with the reason when etcd cannot be asked; the next caller tries again. */
+  readonly lease: Effect.Effect<bigint, EtcdError | SessionExpired>
+  readonly state: Effect.Effect<SessionState>
+  /** The present state, then every change. */
+  readonly states: Stream.Stream<SessionState>
+  /** Fails when the session is over; never succeeds. */
+  readonly expired: Effect.Effect<never, SessionExpired>
+  /**
+   * Succeeds while the lease can be relied on. Looks at the clock, so that the answer is right even when control comes
+   * back to the holder after a long stall, before any timer fires.
+   */
+  readonly check: Effect.Effect<void, SessionExpired>
+  /**
+   * Puts a key of a unique name with the lease, in one transaction with `reads`, and deletes it when the scope closes.
+   * Safe to repeat after a lost response. Whatever happens, interruption included, the key does not stay behind longer
+   * than the session: a delete that etcd does not confirm is repeated in the background until it does.
+   */
+  readonly enter: (options: {
+    readonly key: string
+    readonly value: string
+    readonly reads?: ReadonlyArray<Op> | undefined
+  }) => Effect.Effect<Entry, EtcdError | SessionExpired, Scope.Scope>
+  /**
+   * Deletes `key` if `fence` holds. Tries for a bounded time; what cannot be confirmed by then is repeated in the
+   * background until it is, or until the session ends (and its keys with it).
+   */
+  readonly remove: (removal: { readonly key: string; readonly fence?: Compare | undefined }) => Effect.Effect<void>
+}
+
+/** Renew this many times per time to live. */
+const beatsPerTtl = 3
+/** Closing never waits longer than this for etcd. */
+const closeTimeout = Duration.seconds(2)
+
+/** What is kept back for clocks that do not run at the same speed, and for the time to react. */
+const marginMillis = (ttlMillis: number): number => Math.min(1_000, ttlMillis / 10)
+
+/**
+ * A session of one's own. It ends with the scope: the lease is revoked and its keys are deleted at once, if etcd can be
+ * reached; closing takes 2 seconds at most.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: {
+  /** How long the keys outlive a process that dies or loses etcd. Rounded up to seconds; etcd raises it to 2 or more. */
+  readonly ttl: Duration.DurationInput
+}): Effect.Effect<Session, InvalidArgument, EtcdClient | Scope.Scope> =>
+  Effect.flatMap(validate.ttl(options.ttl), (ttl) => Effect.map(makeChecked(ttl), ({ session }) => session))
+
+interface Made {
+  readonly session: Session
+  readonly close: Effect.Effect<void>
+}
+
+const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdClient | Scope.Scope> =>
+  Effect.gen(function*() {
+    const client = yield* EtcdClient
+    const scope = yield* Effect.scope
+    const clock = yield* Effect.clock
+    const state = yield* SubscriptionRef.make<SessionState>({ _tag: "Idle" })
+    const over = yield* Deferred.make<never, SessionExpired>()
+    const granting = yield* Effect.makeSemaphore(1)
+    let lease: bigint | undefined
+    let ended: SessionExpired | undefined
+    /** On the monotonic clock: until then the lease can be relied on. */
+    let deadline = 0n
+
+    const now = (): bigint => clock.unsafeCurrentTimeNanos()
+
+    const extend = (sentAt: bigint, granted: Duration.Duration): void => {
+      const millis = Duration.toMillis(granted)
+      const until = sentAt + BigInt(Math.floor((millis - marginMillis(millis)) * 1_000_000))
+      if (until > deadline) deadline = until
+    }
+
+    const end = (reason: SessionExpired["reason"]): Effect.Effect<SessionExpired> =>
+      Effect.suspend(() => {
+        if (ended !== undefined) return Effect.succeed(ended)
+        ended = new SessionExpired({ lease: lease ?? 0n, reason })
+        return Deferred.fail(over, ended).pipe(
+          Effect.zipRight(SubscriptionRef.set(state, { _tag: "Expired", error: ended })),
+          Effect.zipRight(reason === "closed" ? Effect.void : Effect.logWarning(ended.message)),
+          Effect.as(ended)
+        )
+      })
+
+    const check: Session["check"] = Effect.suspend(() => {
+      if (ended !== undefined) return Effect.fail(ended)
+      return lease === undefined || now() < deadline ? Effect.void : Effect.flatMap(end("expired"), Effect.fail)
+    })
+
+    /** Ends when the time that was counted on is over. */
+    const watchdog: Effect.Effect<SessionExpired> = Effect.suspend(() => {
+      const left = deadline - now()
+      return left <= 0n ? end("expired") : Effect.zipRight(Effect.sleep(Duration.nanos(left)), watchdog)
+    })
+
+    const connected = (id: bigint): Effect.Effect<void> =>
+      Effect.flatMap(SubscriptionRef.get(state), (present) =>
+        present._tag === "Active" ? Effect.void : SubscriptionRef.set(state, { _tag: "Active", lease: id }))
+
+    const keepAlive = (id: bigint, interval: Duration.Duration): Effect.Effect<SessionExpired> =>
+      Effect.suspend(() => {
+        const sentAt = now()
+        return Effect.matchEffect(client.leaseKeepAliveOnce(id, { timeout: interval }), {
+          onSuccess: ({ ttl }) => {
+            extend(sentAt, ttl)
+            return connected(id).pipe(Effect.zipRight(Effect.sleep(interval)), Effect.zipRight(keepAlive(id, interval)))
+          },
+          onFailure: (error) =>
+            error.reason === "LeaseNotFound"
+              ? end("revoked")
+              : SubscriptionRef.set(state, { _tag: "Disconnected", lease: id, reason: error.message }).pipe(
+                Effect.zipRight(Effect.sleep(Duration.min(Duration.seconds(1), Duration.times(interval, 1 / 3)))),
+                Effect.zipRight(keepAlive(id, interval))
+              )
+        })
+      })
+
+    const background = (id: bigint, interval: Duration.Duration): Effect.Effect<void> =>
+      Effect.sleep(interval).pipe(
+        Effect.zipRight(keepAlive(id, interval)),
+        Effect.raceFirst(watchdog),
+        Effect.annotateLogs({ fiber: "effect-coord/session", lease: leaseHex(id) }),
+        Effect.interruptible,
+        Effect.forkIn(scope),
+        Effect.asVoid
+      )
+
+    const grant: Effect.Effect<bigint, EtcdError | SessionExpired> = Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        if (ended !== undefined) return yield* ended
+        if (lease !== undefined) return lease
+        const id = randomLeaseId()
+        const sentAt = now()
+        // A grant that is interrupted, or whose answer is lost, leaves a lease without keys that ends by itself.
+        const granted = yield* restore(client.leaseGrant({ ttl, id }))
+        lease = id
+        extend(sentAt, granted.ttl)
+        yield* SubscriptionRef.set(state, { _tag: "Active", lease: id })
+        yield* background(id, Duration.times(granted.ttl, 1 / beatsPerTtl))
+        return id
+      })
+    )
+
+    const leased: Session["lease"] = Effect.zipRight(
+      check,
+      Effect.suspend(() => lease === undefined ? granting.withPermits(1)(grant) : Effect.succeed(lease))
+    )
+
+    const remover = yield* Remover.make(client)
+
+    const close: Effect.Effect<void> = Effect.suspend(() =>
+      ended?.reason === "closed" ? Effect.void : Effect.zipRight(
+        end("closed"),
+        // An expired lease is revoked as well: this side gave it up a little earlier than etcd will.
+        lease === undefined ? Effect.void : Effect.ignore(client.leaseRevoke(lease, { timeout: closeTimeout }))
+      )
+    )
+    yield* Scope.addFinalizer(scope, close)
+
+    const remove: Session["remove"] = (removal) =>
+      ended?.reason === "revoked" || ended?.reason === "closed" ? Effect.void : remover.remove(removal)
+
+    const enter: Session["enter"] = ({ key, reads = [], value }) =>
+      Effect.gen(function*() {
+        const id = yield* leased
+        const progress: { outcome: "nothing" | "unknown" | bigint } = { outcome: "nothing" }
+        yield* Effect.addFinalizer(() => {
+          const { outcome } = progress
+          if (outcome === "nothing") return Effect.void
+          const removal: Removal = outcome === "unknown"
+            ? { key, mayStillArrive: true }
+            : { key, fence: Txn.createRevision(key, "=", outcome) }
+          return remove(removal)
+        })
+        progress.outcome = "unknown"
+        const response = yield* client.txn({
+          compare: [Txn.absent(key)],
+          success: [Txn.put({ key, value, lease: id }), ...reads],
+          failure: [Txn.range({ key }), ...reads]
+        }, { idempotent: true }).pipe(
+          Effect.tapError((error) =>
+            Effect.sync(() => {
+              if (!error.mayBeApplied) progress.outcome = "nothing"
+            })
+          ),
+          Effect.catchIf(
+            (error) => error.reason === "LeaseNotFound",
+            () => Effect.flatMap(end("revoked"), Effect.fail)
+          )
+        )
+        const [own, ...answers] = response.responses
+        const createRevision = own._tag === "Range"
+          ? own.response.kvs[0]?.createRevision ?? 0n
+          : response.header.revision
+        progress.outcome = createRevision
+        return {
+          key,
+          createRevision,
+          created: response.succeeded,
+          reads: answers,
+          revision: response.header.revision
+        }
+      })
+
+    const session: Session = {
+      ttl,
+      lease: leased,
+      state: Effect.zipRight(Effect.ignore(check), SubscriptionRef.get(state)),
+      states: state.changes,
+      expired: Deferred.await(over),
+      check,
+      enter,
+      remove
+    }
+    return { session, close }
+  })
+
+/**
+ * The sessions of an application: one for each time to live, shared by all who ask for it, replaced when it is over.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class Sessions extends Context.Tag("effect-coord/Sessions")<Sessions, {
+  /**
+   * The session for this time to live, for as long as the scope is open. Never one that is over already. A session that
+   * nobody uses is kept for another 30 seconds, so that locks taken one after another do not each cost a lease.
+   */
+  readonly get: (ttl: Duration.DurationInput) => Effect.Effect<Session, InvalidArgument, Scope.Scope>
+  /** All sessions that are open now. */
+  readonly all: Effect.Effect<ReadonlyArray<Session>>
+}>() {}
+
+const idleTimeToLive = Duration.seconds(30)
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
+  Sessions,
+  Effect.gen(function*() {
+    const client = yield* EtcdClient
+    const open = new Map<Session, Effect.Effect<void>>()
+    /** Raised when a session is over, so that the next caller gets a new one while the old one's users still hold it. */
+    const generations = new Map<number, number>()
+
+    const lookup = (key: string) =>
+      Effect.gen(function*() {
+        const made = yield* makeChecked(Duration.millis(Number(key.split("/")[0])))
+        yield* Effect.acquireRelease(
+          Effect.sync(() => open.set(made.session, made.close)),
+          () => Effect.sync(() => open.delete(made.session))
+        )
+        return made.session
+      }).pipe(Effect.provideService(EtcdClient, client))
+
+    const sessions = yield* RcMap.make({ lookup, idleTimeToLive })
+    // All at once: closing takes as long as the slowest session, not as all of them together.
+    yield* Effect.addFinalizer(() =>
+      Effect.forEach(Array.from(open.values()), (close) => close, { concurrency: "unbounded", discard: true })
+    )
+
+    const get = (ttl: Duration.Duration): Effect.Effect<Session, never, Scope.Scope> =>
+      Effect.suspend(() => {
+        const millis = Duration.toMillis(ttl)
+        const generation = generations.get(millis) ?? 0
+        return RcMap.get(sessions, `${millis}/${generation}`).pipe(
+          Effect.tap((session) => session.check),
+          Effect.catchAll(() => {
+            if ((generations.get(millis) ?? 0) === generation) generations.set(millis, generation + 1)
+            return get(ttl)
+          })
+        )
+      })
+
+    return {
+      get: (ttl) => Effect.flatMap(validate.ttl(ttl), get),
+      all: Effect.sync(() => Array.from(open.keys()))
+    }
+  })
+)

@@ -1,0 +1,149 @@
+/**
+ * The state of a mirror and the last changes that led to it, for many readers at their own speed.
+ *
+ * States are persistent maps, so that a reader keeps the state it has seen for nothing. One that falls behind the bounded
+ * log of changes reads on from etcd's history; where that is gone too, it is told the difference between what it has seen
+ * and the present state.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import * as HashMap from "effect/HashMap"
+import * as Option from "effect/Option"
+import type { Change, Snapshot } from "../Mirror.js"
+import type { KeyValue } from "../Txn.js"
+import { fromBinary, toBinary } from "./bytes.js"
+import type { WatchEvent } from "./transport.js"
+
+type Entries = HashMap.HashMap<string, KeyValue>
+
+export interface Batch {
+  /** The states around the changes. */
+  readonly before: Snapshot
+  readonly after: Snapshot
+  readonly changes: ReadonlyArray<Change>
+}
+
+export interface MirrorLog {
+  readonly current: () => Snapshot | undefined
+  readonly append: (events: ReadonlyArray<WatchEvent>) => void
+  readonly replace: (next: Snapshot) => void
+  /** Waits until the present state is another one than this. */
+  readonly changed: (than: Snapshot) => Effect.Effect<void>
+  /** Whether what was listed at a revision is still missing from the copy. */
+  readonly lacks: (listed: Entries, revision: bigint) => boolean
+  /** The number that the next batch will have. */
+  readonly next: () => number
+  /** The batches from a number on; `undefined` when the log does not reach back to it. */
+  readonly since: (number: number) => ReadonlyArray<Batch> | undefined
+  /** The newest batch that follows directly on a state between these revisions, and its number. */
+  readonly following: (from: Snapshot, to: bigint) => { readonly number: number; readonly before: Snapshot } | undefined
+}
+
+/** In etcd's order. */
+export const sorted = (entries: Entries): ReadonlyArray<KeyValue> =>
+  Array.from(entries).sort(([a], [b]) => a < b ? -1 : 1).map(([, kv]) => kv)
+
+const put = (kv: KeyValue, previous: KeyValue | undefined): Change => ({ _tag: "Put", kv, previous })
+
+/** What leads from one state to another, oldest change first. */
+export const difference = (from: Entries, to: Snapshot): ReadonlyArray<Change> => {
+  const changes: Array<Change> = []
+  for (const [key, previous] of from) {
+    if (!HashMap.has(to.entries, key)) {
+      changes.push({ _tag: "Delete", key: fromBinary(key), modRevision: to.revision, previous })
+    }
+  }
+  const puts: Array<Change & { readonly _tag: "Put" }> = []
+  for (const [key, kv] of to.entries) {
+    const previous = Option.getOrUndefined(HashMap.get(from, key))
+    if (previous === undefined || previous.modRevision !== kv.modRevision || previous.createRevision !== kv.createRevision) {
+      puts.push({ _tag: "Put", kv, previous })
+    }
+  }
+  puts.sort((a, b) => a.kv.modRevision < b.kv.modRevision ? -1 : a.kv.modRevision > b.kv.modRevision ? 1 : 0)
+  return [...changes, ...puts]
+}
+
+/** Applies events to a state. An event that is older than what the state holds of its key changes nothing. */
+export const apply = (
+  state: Snapshot,
+  events: ReadonlyArray<WatchEvent>
+): { readonly after: Snapshot; readonly changes: ReadonlyArray<Change> } => {
+  const changes: Array<Change> = []
+  const entries = HashMap.beginMutation(state.entries)
+  let revision = state.revision
+  for (const { _tag, kv } of events) {
+    if (kv.modRevision > revision) revision = kv.modRevision
+    const key = toBinary(kv.key)
+    const previous = Option.getOrUndefined(HashMap.get(entries, key))
+    if (previous !== undefined && kv.modRevision <= previous.modRevision) continue
+    if (_tag === "Put") {
+      HashMap.set(entries, key, kv)
+      changes.push(put(kv, previous))
+    } else if (previous !== undefined) {
+      HashMap.remove(entries, key)
+      changes.push({ _tag: "Delete", key: kv.key, modRevision: kv.modRevision, previous })
+    }
+  }
+  const after = { entries: changes.length === 0 ? state.entries : HashMap.endMutation(entries), revision, epoch: state.epoch }
+  return { after, changes }
+}
+
+export const make = (maxEvents: number): MirrorLog => {
+  let current: Snapshot | undefined
+  let batches: Array<Batch> = []
+  /** The number of the first batch kept. */
+  let first = 0
+  let logged = 0
+  let signal = Deferred.unsafeMake<void>(FiberId.none)
+
+  const next = (): number => first + batches.length
+
+  const publish = (batch: Batch): void => {
+    current = batch.after
+    batches.push(batch)
+    logged += batch.changes.length
+    let dropped = 0
+    while (logged > maxEvents && dropped < batches.length - 1) logged -= batches[dropped++].changes.length
+    if (dropped > 0) {
+      batches = batches.slice(dropped)
+      first += dropped
+    }
+    const waiting = signal
+    signal = Deferred.unsafeMake(FiberId.none)
+    Deferred.unsafeDone(waiting, Effect.void)
+  }
+
+  return {
+    current: () => current,
+    append: (events) => {
+      if (current !== undefined) publish({ before: current, ...apply(current, events) })
+    },
+    replace: (to) => {
+      if (current === undefined) current = to
+      else publish({ before: current, after: to, changes: difference(current.entries, to) })
+    },
+    changed: (than) => Effect.suspend(() => current === than ? Deferred.await(signal) : Effect.void),
+    lacks: (listed, revision) => {
+      if (current === undefined) return false
+      for (const [key, kv] of listed) {
+        const own = HashMap.get(current.entries, key)
+        // A key that is not here may have been deleted since: reading again tells, and does no harm.
+        if (Option.isNone(own) || own.value.modRevision < kv.modRevision) return true
+      }
+      for (const [key, kv] of current.entries) {
+        if (kv.modRevision <= revision && !HashMap.has(listed, key)) return true
+      }
+      return false
+    },
+    next,
+    since: (number) => number < first ? undefined : batches.slice(number - first),
+    following: (from, to) => {
+      const fits = ({ epoch, revision }: Snapshot) => epoch === from.epoch && revision >= from.revision && revision <= to
+      if (current !== undefined && fits(current)) return { number: next(), before: current }
+      const at = batches.findLastIndex(({ before }) => fits(before))
+      return at < 0 ? undefined : { number: first + at, before: batches[at].before }
+    }
+  }
+}

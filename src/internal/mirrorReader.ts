@@ -1,0 +1,125 @@
+/**
+ * How a mirror's log is read: every change in order, or the newest state.
+ *
+ * A reader that the log does not reach back to reads on from etcd's own history, with a watch of its own, until it meets
+ * a state from which the log goes on. Where etcd's history is gone as well, it is told the difference.
+ */
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { WatchError } from "../EtcdClient.js"
+import type { Change, Snapshot } from "../Mirror.js"
+import type { MirrorLog } from "./mirrorLog.js"
+import { apply, difference, sorted } from "./mirrorLog.js"
+import type { WatchEvent } from "./transport.js"
+
+/** A watch of the mirror's keys, from the revision after a state. */
+export type Replay = (
+  from: Snapshot
+) => Effect.Effect<Effect.Effect<ReadonlyArray<WatchEvent>, WatchError>, WatchError, Scope.Scope>
+
+interface OwnWatch {
+  readonly scope: Scope.CloseableScope
+  readonly next: Effect.Effect<ReadonlyArray<WatchEvent>, WatchError>
+}
+
+/** The entries of the present copy as puts, then every change after it. */
+export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =>
+  Stream.unwrapScoped(Effect.gen(function*() {
+    // Taken together, in one step: the state, and the number of what follows it.
+    let seen: Snapshot | undefined = log.current()
+    let number = log.next()
+    let own: OwnWatch | undefined
+    if (seen === undefined) return Stream.empty
+    const first = seen
+
+    const leaveReplay: Effect.Effect<void> = Effect.suspend(() => {
+      const leaving = own
+      own = undefined
+      return leaving === undefined ? Effect.void : Scope.close(leaving.scope, Exit.void)
+    })
+    yield* Effect.addFinalizer(() => leaveReplay)
+
+    /** The reader is told what leads to `to`, and goes on with the log there. */
+    const jump = (to: Snapshot, continueAt: number): Effect.Effect<ReadonlyArray<Change>> =>
+      Effect.as(leaveReplay, to).pipe(Effect.map(() => {
+        const told = difference(seen?.entries ?? to.entries, to)
+        seen = to
+        number = continueAt
+        return told
+      }))
+
+    const jumpToPresent = Effect.suspend(() => jump(log.current() ?? first, log.next()))
+
+    const fromLog: Effect.Effect<ReadonlyArray<Change>> = Effect.suspend(() => {
+      const batches = log.since(number)
+      if (batches === undefined) return startReplay
+      if (batches.length === 0) return Effect.zipRight(log.changed(seen ?? first), fromLog)
+      seen = batches[batches.length - 1].after
+      number += batches.length
+      return Effect.succeed(batches.flatMap(({ changes }) => changes))
+    })
+
+    const startReplay: Effect.Effect<ReadonlyArray<Change>> = Effect.suspend(() => {
+      const from = seen ?? first
+      if (log.current()?.epoch !== from.epoch) return jumpToPresent
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const next = yield* Effect.onError(
+            restore(Scope.extend(replay(from), scope)),
+            (cause) => Scope.close(scope, Exit.failCause(cause))
+          )
+          own = { scope, next }
+        })
+      ).pipe(Effect.matchEffect({ onFailure: () => jumpToPresent, onSuccess: () => pull }))
+    })
+
+    const fromHistory = ({ next }: OwnWatch): Effect.Effect<ReadonlyArray<Change>> =>
+      Effect.suspend(() => {
+        const from = seen ?? first
+        const met = log.following(from, from.revision)
+        if (met !== undefined) return jump(met.before, met.number)
+        return Effect.matchEffect(next, {
+          onFailure: () => jumpToPresent,
+          onSuccess: (events) => {
+            const last = events[events.length - 1].kv.modRevision
+            const meets = log.following(from, last)
+            // What the log has as well is left to the log.
+            const until = meets?.before.revision ?? last
+            const { after, changes } = apply(from, events.filter(({ kv }) => kv.modRevision <= until))
+            seen = after
+            return meets === undefined
+              ? Effect.succeed(changes)
+              : Effect.map(jump(meets.before, meets.number), (rest) => [...changes, ...rest])
+          }
+        })
+      })
+
+    const pull: Effect.Effect<ReadonlyArray<Change>> = Effect.suspend(() =>
+      own === undefined ? fromLog : fromHistory(own)
+    )
+
+    return Stream.concat(
+      Stream.fromIterable(sorted(first.entries).map((kv): Change => ({ _tag: "Put", kv, previous: undefined }))),
+      Stream.repeatEffectChunk(Effect.map(pull, Chunk.unsafeFromArray))
+    )
+  }))
+
+/** The present copy, then the newest one whenever there is another. */
+export const snapshots = (log: MirrorLog): Stream.Stream<Snapshot> =>
+  Stream.suspend(() => {
+    const first = log.current()
+    if (first === undefined) return Stream.empty
+    return Stream.concat(
+      Stream.make(first),
+      Stream.unfoldEffect(first, (seen) =>
+        Effect.map(log.changed(seen), () => {
+          const present = log.current() ?? seen
+          return Option.some([present, present] as const)
+        }))
+    ).pipe(Stream.changesWith((a, b) => a.entries === b.entries))
+  })

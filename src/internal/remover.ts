@@ -1,0 +1,98 @@
+/**
+ * Deletes keys for good. On a shared lease that lives on, nobody else would ever remove the key of a waiter that gave up
+ * or of a lock that was released while etcd was away; so what is not confirmed at once is repeated until it is.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { EtcdClient } from "../EtcdClient.js"
+import type { EtcdError } from "../EtcdError.js"
+import type { Compare } from "../Txn.js"
+import * as Txn from "../Txn.js"
+
+export interface Removal {
+  readonly key: string
+  /** Delete only if this holds: another owner's key of the same name stays. */
+  readonly fence?: Compare | undefined
+  /** The put of the key was sent without an answer, and may be carried out after its delete: look once more, later. */
+  readonly mayStillArrive?: boolean | undefined
+}
+
+export interface Remover {
+  /** Returns when the delete is confirmed, or after a bounded time when the background has taken over. Never fails. */
+  readonly remove: (removal: Removal) => Effect.Effect<void>
+}
+
+/** How long the caller waits for the confirmation. */
+const firstAttempt = Duration.seconds(2)
+/** etcd gives up on a proposal after 7 seconds; what was sent before then does not arrive later than this. */
+const stragglersAfter = Duration.seconds(10)
+
+/** Repeating cannot help: the key is not ours to delete any more. */
+const isFinal = (error: EtcdError): boolean => error.reason !== "Unavailable" && error.reason !== "DeadlineExceeded"
+
+export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const backlog = new Set<Removal>()
+    const pending = yield* Effect.makeLatch(false)
+
+    const attempt = ({ fence, key }: Removal, timeout: Duration.Duration): Effect.Effect<void, EtcdError> =>
+      client.txn(
+        { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] },
+        { idempotent: true, timeout }
+      ).pipe(
+        Effect.asVoid,
+        Effect.catchIf(isFinal, (error) => Effect.logWarning(`could not delete ${key}: ${error.message}`))
+      )
+
+    const confirmed = (removal: Removal): Effect.Effect<void> =>
+      removal.mayStillArrive === true
+        ? Effect.sleep(stragglersAfter).pipe(
+          Effect.zipRight(remove({ key: removal.key, fence: removal.fence })),
+          Effect.interruptible,
+          Effect.forkIn(scope),
+          Effect.asVoid
+        )
+        : Effect.void
+
+    const postpone = (removal: Removal): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        backlog.add(removal)
+        return Effect.asVoid(pending.open)
+      })
+
+    const remove: Remover["remove"] = (removal) =>
+      Effect.suspend(() =>
+        // Once etcd has not answered, the next callers do not wait to see the same.
+        backlog.size > 0
+          ? postpone(removal)
+          : Effect.matchEffect(attempt(removal, firstAttempt), {
+            onSuccess: () => confirmed(removal),
+            onFailure: () => postpone(removal)
+          })
+      )
+
+    const work = Effect.suspend(() =>
+      Effect.forEach(Array.from(backlog), (removal) =>
+        Effect.zipRight(
+          attempt(removal, Duration.seconds(5)),
+          Effect.suspend(() => {
+            backlog.delete(removal)
+            return confirmed(removal)
+          })
+        ), { discard: true, concurrency: 16 })
+    )
+
+    yield* pending.await.pipe(
+      Effect.zipRight(work),
+      Effect.retry(Schedule.exponential("100 millis").pipe(Schedule.either(Schedule.spaced("1 second")))),
+      Effect.tap(() => backlog.size === 0 ? pending.close : Effect.void),
+      Effect.forever,
+      Effect.annotateLogs("fiber", "effect-coord/remover"),
+      Effect.forkIn(scope)
+    )
+
+    return { remove }
+  })

@@ -1,0 +1,20 @@
+/** What is known of released versions of etcd. */
+
+const parse = (version: string): readonly [major: number, minor: number, patch: number] | undefined => {
+  const match = /^(\d+)\.(\d+)\.(\d+)/.exec(version)
+  return match === null ? undefined : [Number(match[1]), Number(match[2]), Number(match[3])]
+}
+
+/**
+ * The first patch of each minor version that no longer loses watch events around a compaction without an error
+ * (etcd-io/etcd#18089, #19179).
+ */
+const eventsKept: Record<string, number> = { "3.4": 36, "3.5": 18 }
+
+export const losesEvents = (version: string): boolean => {
+  const parsed = parse(version)
+  if (parsed === undefined) return false
+  const [major, minor, patch] = parsed
+  const fixed = eventsKept[`${major}.${minor}`]
+  return fixed === undefined ? major < 3 || (major === 3 && minor < 4) : patch < fixed
+}
