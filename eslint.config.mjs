@@ -6,7 +6,7 @@ import tseslint from "typescript-eslint"
  * listed (`index`, `testing`) may import everything.
  */
 const floors = [
-  ["EtcdClient", "EtcdError"],
+  ["EtcdClient", "EtcdError", "Txn"],
   ["Key", "Mirror", "Session"],
   [
     "Config",

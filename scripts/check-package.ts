@@ -2,7 +2,7 @@
  * Checks the package as users get it: packs it, lints the tarball (publint, attw), installs it into an empty project
  * beside its peers, imports every entry of `exports` with plain Node, and type-checks a consumer of all of them.
  */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { bin, main, root, run, runOrThrow, temporary } from "./lib/project.js"
@@ -16,6 +16,20 @@ interface Manifest {
 
 const readManifest = async (folder: string): Promise<Manifest> =>
   JSON.parse(await readFile(Path.join(folder, "package.json"), "utf8")) as Manifest
+
+/** Every module of `src` is public, and has to be listed. */
+const checkExports = async (manifest: Manifest): Promise<void> => {
+  const modules = (await readdir(Path.join(root, "src"))).filter((name) => name.endsWith(".ts"))
+  const expected = modules.map((name) => name === "index.ts" ? "." : `./${Path.basename(name, ".ts")}`)
+  const listed = Object.keys(manifest.exports).filter((entry) => !entry.endsWith(".json"))
+  const differing = [
+    ...expected.filter((entry) => !listed.includes(entry)).map((entry) => `${entry} is missing`),
+    ...listed.filter((entry) => !expected.includes(entry)).map((entry) => `${entry} has no module in src`)
+  ]
+  if (differing.length > 0) {
+    throw new Error(`the exports of package.json do not fit: ${differing.join(", ")}`)
+  }
+}
 
 const pack = async (folder: string): Promise<string> => {
   const output = await runOrThrow("npm", ["pack", "--json", "--pack-destination", folder])
@@ -89,6 +103,7 @@ const consume = async (folder: string, manifest: Manifest, tarball: string): Pro
 
 main(async () => {
   const manifest = await readManifest(root)
+  await checkExports(manifest)
   await mkdir(temporary, { recursive: true })
   const packed = await mkdtemp(Path.join(temporary, "package-"))
   const consumer = await mkdtemp(Path.join(Os.tmpdir(), "effect-coord-consumer-"))

@@ -12,6 +12,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -21,9 +22,10 @@ import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
 import type { Removal } from "./internal/remover.js"
+import * as EntryNames from "./internal/entryNames.js"
 import * as Remover from "./internal/remover.js"
 import * as validate from "./internal/validate.js"
-import type { Compare, Op, OpResponse } from "./Txn.js"
+import type { Compare, Op, OpResponse, TxnRequest } from "./Txn.js"
 import * as Txn from "./Txn.js"
 
 /**
@@ -66,7 +68,7 @@ export type SessionState =
   | { readonly _tag: "Expired"; readonly error: SessionExpired }
 
 /**
- * A key that was put with a session's lease, under a name nobody else uses.
+ * A key that stands with a session's lease, under a name nobody else uses.
  *
  * @since 0.1.0
  * @category models
@@ -75,12 +77,24 @@ export interface Entry {
   readonly key: string
   /** The revision that created the key: grows with every entry of a queue. */
   readonly createRevision: bigint
-  /** Whether this sending created it; `false` when an earlier one, whose answer was lost, had. */
-  readonly created: boolean
+}
+
+/**
+ * The outcome of {@link Session.enter}.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Entered {
+  /** None when a condition of `onlyIf` did not hold. */
+  readonly entry: Option.Option<Entry>
+  /**
+   * Whether the reads saw the store just after the entry was made. `false` when an earlier sending, whose answer was
+   * lost, had made it, or nothing was made: others may have come in between.
+   */
+  readonly fresh: boolean
   /** The answers to the reads that went along. */
   readonly reads: ReadonlyArray<OpResponse>
-  /** The store's revision when the entry was made (or found). */
-  readonly revision: bigint
 }
 
 /**
@@ -102,15 +116,24 @@ export interface Session {
    */
   readonly check: Effect.Effect<void, SessionExpired>
   /**
-   * Puts a key of a unique name with the lease, in one transaction with `reads`, and deletes it when the scope closes.
+   * Renews the lease now, and says for how long: what the keep-alive in the background does anyway.
+   */
+  readonly renew: Effect.Effect<Duration.Duration, EtcdError | SessionExpired>
+  /**
+   * Puts a key of its own below `folder` (which ends with a slash) with the lease, in one transaction with `reads`, and
+   * deletes it when the scope closes. With `onlyIf`, only if these compares hold: otherwise `entry` is none, and `reads`
+   * tell why. The name is the lease's id in hex, as in Go, with a number behind it while that is in use.
+   *
    * Safe to repeat after a lost response. Whatever happens, interruption included, the key does not stay behind longer
-   * than the session: a delete that etcd does not confirm is repeated in the background until it does.
+   * than the session: a delete that etcd does not confirm is repeated in the background until it does, and a put that was
+   * given up but is still on its way somewhere finds itself barred.
    */
   readonly enter: (options: {
-    readonly key: string
+    readonly folder: string
     readonly value: string
     readonly reads?: ReadonlyArray<Op> | undefined
-  }) => Effect.Effect<Entry, EtcdError | SessionExpired, Scope.Scope>
+    readonly onlyIf?: ReadonlyArray<Compare> | undefined
+  }) => Effect.Effect<Entered, EtcdError | SessionExpired, Scope.Scope>
   /**
    * Deletes `key` if `fence` holds. Tries for a bounded time; what cannot be confirmed by then is repeated in the
    * background until it is, or until the session ends (and its keys with it).
@@ -138,6 +161,13 @@ export const make = (options: {
   readonly ttl: Duration.DurationInput
 }): Effect.Effect<Session, InvalidArgument, EtcdClient | Scope.Scope> =>
   Effect.flatMap(validate.ttl(options.ttl), (ttl) => Effect.map(makeChecked(ttl), ({ session }) => session))
+
+/** How far an entry has come: what has to be undone when its scope closes. */
+interface Progress {
+  /** `doubtful`: a sending was not answered, and may be applied at any time. */
+  sent: "nothing" | "once" | "doubtful"
+  createRevision: bigint | undefined
+}
 
 interface Made {
   readonly session: Session
@@ -187,27 +217,36 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
       return left <= 0n ? end("expired") : Effect.zipRight(Effect.sleep(Duration.nanos(left)), watchdog)
     })
 
-    const connected = (id: bigint): Effect.Effect<void> =>
+    /** A session that is over stays over, whatever is acknowledged late. */
+    const become = (next: SessionState): Effect.Effect<void> =>
       Effect.flatMap(SubscriptionRef.get(state), (present) =>
-        present._tag === "Active" ? Effect.void : SubscriptionRef.set(state, { _tag: "Active", lease: id }))
+        ended !== undefined || (present._tag === "Active" && next._tag === "Active")
+          ? Effect.void
+          : SubscriptionRef.set(state, next))
 
-    const keepAlive = (id: bigint, interval: Duration.Duration): Effect.Effect<SessionExpired> =>
+    const renew = (id: bigint, timeout: Duration.Duration): Effect.Effect<Duration.Duration, EtcdError> =>
       Effect.suspend(() => {
         const sentAt = now()
-        return Effect.matchEffect(client.leaseKeepAliveOnce(id, { timeout: interval }), {
-          onSuccess: ({ ttl }) => {
+        return client.leaseKeepAliveOnce(id, { timeout }).pipe(
+          Effect.tap(({ ttl }) => {
             extend(sentAt, ttl)
-            return connected(id).pipe(Effect.zipRight(Effect.sleep(interval)), Effect.zipRight(keepAlive(id, interval)))
-          },
-          onFailure: (error) =>
-            error.reason === "LeaseNotFound"
-              ? end("revoked")
-              : SubscriptionRef.set(state, { _tag: "Disconnected", lease: id, reason: error.message }).pipe(
-                Effect.zipRight(Effect.sleep(Duration.min(Duration.seconds(1), Duration.times(interval, 1 / 3)))),
-                Effect.zipRight(keepAlive(id, interval))
-              )
-        })
+            return become({ _tag: "Active", lease: id })
+          }),
+          Effect.map(({ ttl }) => ttl)
+        )
       })
+
+    const keepAlive = (id: bigint, interval: Duration.Duration): Effect.Effect<SessionExpired> =>
+      Effect.matchEffect(renew(id, interval), {
+        onSuccess: () => Effect.sleep(interval),
+        onFailure: (error) =>
+          error.reason === "LeaseNotFound"
+            ? Effect.flatMap(end("revoked"), Effect.fail)
+            : Effect.zipRight(
+              become({ _tag: "Disconnected", lease: id, reason: error.message }),
+              Effect.sleep(Duration.min(Duration.seconds(1), Duration.times(interval, 1 / 3)))
+            )
+      }).pipe(Effect.forever, Effect.merge)
 
     const background = (id: bigint, interval: Duration.Duration): Effect.Effect<void> =>
       Effect.sleep(interval).pipe(
@@ -229,7 +268,7 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
         const granted = yield* restore(client.leaseGrant({ ttl, id }))
         lease = id
         extend(sentAt, granted.ttl)
-        yield* SubscriptionRef.set(state, { _tag: "Active", lease: id })
+        yield* become({ _tag: "Active", lease: id })
         yield* background(id, Duration.times(granted.ttl, 1 / beatsPerTtl))
         return id
       })
@@ -251,31 +290,52 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
     )
     yield* Scope.addFinalizer(scope, close)
 
-    const remove: Session["remove"] = (removal) =>
-      ended?.reason === "revoked" || ended?.reason === "closed" ? Effect.void : remover.remove(removal)
+    /** Nothing is left to delete when the lease is revoked, and with it its keys. */
+    const unlessRevoked = (removal: Removal): Effect.Effect<void> =>
+      Effect.suspend(() =>
+        ended?.reason === "revoked" || ended?.reason === "closed" ? Effect.void : remover.remove(removal)
+      )
 
-    const enter: Session["enter"] = ({ key, reads = [], value }) =>
+    const remove: Session["remove"] = ({ fence, key }) =>
+      unlessRevoked({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })
+
+    const names = EntryNames.make()
+
+    const enter: Session["enter"] = ({ folder, onlyIf = [], reads = [], value }) =>
       Effect.gen(function*() {
         const id = yield* leased
-        const progress: { outcome: "nothing" | "unknown" | bigint } = { outcome: "nothing" }
-        yield* Effect.addFinalizer(() => {
-          const { outcome } = progress
-          if (outcome === "nothing") return Effect.void
-          const removal: Removal = outcome === "unknown"
-            ? { key, mayStillArrive: true }
-            : { key, fence: Txn.createRevision(key, "=", outcome) }
-          return remove(removal)
-        })
-        progress.outcome = "unknown"
-        const response = yield* client.txn({
-          compare: [Txn.absent(key)],
+        // The obligation to delete comes before the put, so that no interruption can fall between them.
+        const { bar, key, progress } = yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            const progress: Progress = { sent: "nothing", createRevision: undefined }
+            return { ...names.take(folder, id), progress }
+          }),
+          ({ bar, giveBack, key, progress: { createRevision, sent } }) => {
+            if (sent === "nothing") return Effect.sync(giveBack)
+            const txn = sent === "once" && createRevision !== undefined
+              ? { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] }
+              : { success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })] }
+            return unlessRevoked({ key, txn, confirmed: giveBack })
+          }
+        )
+        const request: TxnRequest = {
+          compare: [Txn.absent(key), Txn.absent(bar), ...onlyIf],
           success: [Txn.put({ key, value, lease: id }), ...reads],
-          failure: [Txn.range({ key }), ...reads]
-        }, { idempotent: true }).pipe(
-          Effect.tapError((error) =>
-            Effect.sync(() => {
-              if (!error.mayBeApplied) progress.outcome = "nothing"
-            })
+          failure: [Txn.range({ key, keysOnly: true }), ...reads]
+        }
+        const mark = (sent: Progress["sent"]) =>
+          Effect.sync(() => {
+            progress.sent = sent
+          })
+        yield* mark("doubtful")
+        const response = yield* client.txn(request).pipe(
+          Effect.tapBoth({
+            onSuccess: () => mark("once"),
+            onFailure: (error) => error.mayBeApplied ? Effect.void : mark("nothing")
+          }),
+          Effect.catchIf(
+            (error) => error.mayBeApplied,
+            () => client.txn(request, { idempotent: true })
           ),
           Effect.catchIf(
             (error) => error.reason === "LeaseNotFound",
@@ -283,16 +343,14 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
           )
         )
         const [own, ...answers] = response.responses
-        const createRevision = own._tag === "Range"
-          ? own.response.kvs[0]?.createRevision ?? 0n
-          : response.header.revision
-        progress.outcome = createRevision
+        // Nobody else uses the name: a key that was there before was put by an earlier sending of this.
+        const createRevision = own._tag === "Range" ? own.response.kvs[0]?.createRevision : response.header.revision
+        progress.createRevision = createRevision
+        if (createRevision === undefined && progress.sent === "once") yield* mark("nothing")
         return {
-          key,
-          createRevision,
-          created: response.succeeded,
-          reads: answers,
-          revision: response.header.revision
+          entry: Option.map(Option.fromNullable(createRevision), (createRevision) => ({ key, createRevision })),
+          fresh: response.succeeded,
+          reads: answers
         }
       })
 
@@ -303,6 +361,12 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
       states: state.changes,
       expired: Deferred.await(over),
       check,
+      renew: Effect.flatMap(leased, (id) =>
+        Effect.catchIf(
+          renew(id, ttl),
+          (error) => error.reason === "LeaseNotFound",
+          () => Effect.flatMap(end("revoked"), Effect.fail)
+        )),
       enter,
       remove
     }

@@ -44,6 +44,13 @@ export interface MirrorLog {
 export const sorted = (entries: Entries): ReadonlyArray<KeyValue> =>
   Array.from(entries).sort(([a], [b]) => a < b ? -1 : 1).map(([, kv]) => kv)
 
+/** A copy of its own: what was decoded is a view into the whole message, and would keep that in memory. */
+const detached = (kv: KeyValue): KeyValue => ({
+  ...kv,
+  key: new Uint8Array(kv.key),
+  value: new Uint8Array(kv.value)
+})
+
 const put = (kv: KeyValue, previous: KeyValue | undefined): Change => ({ _tag: "Put", kv, previous })
 
 /** What leads from one state to another, oldest change first. */
@@ -73,7 +80,8 @@ export const apply = (
   const changes: Array<Change> = []
   const entries = HashMap.beginMutation(state.entries)
   let revision = state.revision
-  for (const { _tag, kv } of events) {
+  for (const { _tag, kv: arrived } of events) {
+    const kv = detached(arrived)
     if (kv.modRevision > revision) revision = kv.modRevision
     const key = toBinary(kv.key)
     const previous = Option.getOrUndefined(HashMap.get(entries, key))

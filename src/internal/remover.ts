@@ -8,15 +8,15 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { EtcdClient } from "../EtcdClient.js"
 import type { EtcdError } from "../EtcdError.js"
-import type { Compare } from "../Txn.js"
-import * as Txn from "../Txn.js"
+import type { TxnRequest } from "../Txn.js"
 
 export interface Removal {
+  /** For the log. */
   readonly key: string
-  /** Delete only if this holds: another owner's key of the same name stays. */
-  readonly fence?: Compare | undefined
-  /** The put of the key was sent without an answer, and may be carried out after its delete: look once more, later. */
-  readonly mayStillArrive?: boolean | undefined
+  /** What deletes the key; harmless to repeat. */
+  readonly txn: TxnRequest
+  /** Called once, when etcd has confirmed it. */
+  readonly confirmed?: (() => void) | undefined
 }
 
 export interface Remover {
@@ -26,9 +26,6 @@ export interface Remover {
 
 /** How long the caller waits for the confirmation. */
 const firstAttempt = Duration.seconds(2)
-/** etcd gives up on a proposal after 7 seconds; what was sent before then does not arrive later than this. */
-const stragglersAfter = Duration.seconds(10)
-
 /** Repeating cannot help: the key is not ours to delete any more. */
 const isFinal = (error: EtcdError): boolean => error.reason !== "Unavailable" && error.reason !== "DeadlineExceeded"
 
@@ -38,24 +35,11 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
     const backlog = new Set<Removal>()
     const pending = yield* Effect.makeLatch(false)
 
-    const attempt = ({ fence, key }: Removal, timeout: Duration.Duration): Effect.Effect<void, EtcdError> =>
-      client.txn(
-        { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] },
-        { idempotent: true, timeout }
-      ).pipe(
-        Effect.asVoid,
+    const attempt = ({ confirmed, key, txn }: Removal, timeout: Duration.Duration): Effect.Effect<void, EtcdError> =>
+      client.txn(txn, { idempotent: true, timeout }).pipe(
+        Effect.map(() => confirmed?.()),
         Effect.catchIf(isFinal, (error) => Effect.logWarning(`could not delete ${key}: ${error.message}`))
       )
-
-    const confirmed = (removal: Removal): Effect.Effect<void> =>
-      removal.mayStillArrive === true
-        ? Effect.sleep(stragglersAfter).pipe(
-          Effect.zipRight(remove({ key: removal.key, fence: removal.fence })),
-          Effect.interruptible,
-          Effect.forkIn(scope),
-          Effect.asVoid
-        )
-        : Effect.void
 
     const postpone = (removal: Removal): Effect.Effect<void> =>
       Effect.suspend(() => {
@@ -69,7 +53,7 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
         backlog.size > 0
           ? postpone(removal)
           : Effect.matchEffect(attempt(removal, firstAttempt), {
-            onSuccess: () => confirmed(removal),
+            onSuccess: () => Effect.void,
             onFailure: () => postpone(removal)
           })
       )
@@ -78,10 +62,7 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
       Effect.forEach(Array.from(backlog), (removal) =>
         Effect.zipRight(
           attempt(removal, Duration.seconds(5)),
-          Effect.suspend(() => {
-            backlog.delete(removal)
-            return confirmed(removal)
-          })
+          Effect.sync(() => backlog.delete(removal))
         ), { discard: true, concurrency: 16 })
     )
 

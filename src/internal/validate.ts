@@ -30,3 +30,15 @@ export const ttl = (input: Duration.DurationInput): Effect.Effect<Duration.Durat
     (duration) => Duration.toMillis(duration) <= maxTtlMillis,
     () => new InvalidArgument({ argument: "ttl", value: render(input), problem: "etcd grants at most 9000000000 seconds" })
   )
+
+/** Where a service keeps its keys: begins with a slash, does not end with one. */
+export const keyPrefix = (argument: string, prefix: string): Effect.Effect<string, InvalidArgument> =>
+  /^(\/[^/\p{Cc}\p{Surrogate}]+)+$/u.test(prefix)
+    ? Effect.succeed(prefix)
+    : Effect.fail(
+      new InvalidArgument({
+        argument,
+        value: prefix,
+        problem: "must begin with a slash, not end with one, and contain no empty segment"
+      })
+    )

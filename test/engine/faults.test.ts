@@ -61,6 +61,27 @@ describe("a connection that breaks", () => {
       yield* watch.ended
     }))
 
+  it.scoped("loses the answer of what was carried out", () =>
+    Effect.gen(function*() {
+      const { client, etcd, put } = yield* connect()
+      const stream = yield* client.openWatch({
+        onMessage: ({ events }) => events.length === 0 ? undefined : Effect.runSync(etcd.disconnect),
+        onEnd: () => {}
+      })
+      stream.send(create("a"))
+      yield* settle
+      assert.deepStrictEqual(outcome(yield* failure(put("a"))), ["Unavailable", true])
+      assert.deepStrictEqual(keysOf(yield* etcd.snapshot), ["a"])
+    }))
+
+  it.scoped("does not tell a stream that was closed in the meantime", () =>
+    Effect.gen(function*() {
+      const { client, etcd } = yield* connect()
+      const watch = yield* Effect.scoped(Effect.tap(openWatch(client), () => etcd.disconnect))
+      yield* settle
+      assert.strictEqual(watch.endings(), 0)
+    }))
+
   it.scoped("concerns one client, or all", () =>
     Effect.gen(function*() {
       const { client, etcd } = yield* connect()
@@ -194,11 +215,14 @@ describe("a connection that stalls", () => {
 describe("requests and answers that are lost or refused", () => {
   it.scoped("loses the request, or the answer", () =>
     Effect.gen(function*() {
-      const { etcd, get, put } = yield* connect()
+      const { client, etcd, get, put } = yield* connect()
       yield* etcd.loseRequest()
       assert.deepStrictEqual(outcome(yield* failure(put("a"))), ["Unavailable", true])
       assert.deepStrictEqual(yield* etcd.snapshot, [])
       yield* etcd.loseResponse({ times: 2 })
+      const watch = yield* openWatch(client)
+      yield* watch.send(create("z"))
+      assert.isTrue((yield* watch.next).created)
       assert.deepStrictEqual(outcome(yield* failure(put("a"))), ["Unavailable", true])
       assert.deepStrictEqual(keysOf(yield* etcd.snapshot), ["a"])
       assert.deepStrictEqual(outcome(yield* failure(get("a"))), ["Unavailable", false])

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/TestClock"
+import { Lessor } from "../../src/internal/engine/Lessor.js"
 import { Statuses } from "../../src/internal/etcdErrors.js"
 import * as TestEtcd from "../../src/testing.js"
 import { assertRefused, call, create, keysOf, openLease, openWatch, settle, show, text } from "./support.js"
@@ -22,6 +23,22 @@ const connect = (options?: TestEtcd.Options) =>
   })
 
 describe("leases", () => {
+  it("are looked at only when one may be over", () => {
+    const second = 1_000_000_000n
+    const lessor = new Lessor(2n)
+    assert.isUndefined(lessor.earliest)
+    lessor.grant(1n, 10n, 0n)
+    lessor.grant(2n, 5n, 0n)
+    assert.strictEqual(lessor.earliest, 5n * second)
+    lessor.renew(2n, 3n * second)
+    // still the old one: a look too early does no harm
+    assert.strictEqual(lessor.earliest, 5n * second)
+    assert.deepStrictEqual(lessor.due(5n * second), [])
+    assert.strictEqual(lessor.earliest, 8n * second)
+    assert.deepStrictEqual(lessor.due(10n * second), [2n, 1n])
+    assert.isUndefined(lessor.earliest)
+  })
+
   it.scoped("grants what was asked for, at least the minimum", () =>
     Effect.gen(function*() {
       const { client, grant } = yield* connect()
@@ -192,6 +209,16 @@ describe("leases", () => {
       yield* TestClock.adjust("13 seconds")
       assert.strictEqual(yield* ttl(1n), -1n)
     }))
+
+  it.live("ends in time though the clock's fibre is late", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const { grant, ttl } = yield* connect({ minLeaseTtl: "1 second" })
+      yield* grant(1n, 1n)
+      const end = performance.now() + 1050
+      // a busy process: no timer fires
+      while (performance.now() < end);
+      assert.strictEqual(yield* ttl(1n), -1n)
+    })))
 
   it.live("ends by the real clock too", () =>
     Effect.scoped(Effect.gen(function*() {

@@ -368,6 +368,13 @@ describe("transactions", () => {
       )
       yield* txn({ success: [nest(puts(127))] })
       yield* assertRefused(txn({ success: [nest(puts(128))] }), "TooLarge", Statuses.tooManyOps.details)
+      // the longest list of a level counts against all that is nested in it
+      yield* txn({ success: [nest(puts(28)), ...puts(99).map((_, index) => put(`outer${index}`))] })
+      yield* assertRefused(
+        txn({ success: [nest(puts(29)), ...puts(99).map((_, index) => put(`outer${index}`))] }),
+        "TooLarge",
+        Statuses.tooManyOps.details
+      )
       // siblings do not add up
       yield* txn({ success: Array.from({ length: 100 }, (_, index) => nest([put(`${index}/1`), put(`${index}/2`)])) })
       let deep: Txn.Op = put("x")
@@ -409,6 +416,9 @@ describe("transactions", () => {
       assert.strictEqual(yield* etcd.revision, 2n)
       assert.deepStrictEqual(keysOf(yield* etcd.snapshot), ["z"])
       assert.strictEqual((yield* client.range({ key: "a" }, call)).count, 0n)
+      // nothing of a refused transaction comes to light with the next revision
+      yield* client.put({ key: "y", value: "" }, call)
+      assert.deepStrictEqual(keysOf(yield* etcd.snapshot), ["y", "z"])
       // what is not chosen is not checked
       yield* txn({ failure: [Txn.put({ key: "c", value: "", lease: 5n })] })
     }))

@@ -10,7 +10,7 @@ import { access, mkdir, mkdtemp, realpath, rename, rm } from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { fetchFromPackages } from "./etcd/debian.js"
-import { exec, withoutEtcdVariables } from "./etcd/exec.js"
+import { etcdEnvironment, exec } from "./etcd/exec.js"
 import { fetchFromRelease } from "./etcd/release.js"
 import { isSupported, matchesVersion } from "./etcd/version.js"
 
@@ -70,7 +70,7 @@ const onPath = async (program: string, env: NodeJS.ProcessEnv): Promise<string |
 
 const inspect = async (etcd: string, env: NodeJS.ProcessEnv): Promise<EtcdBinary | undefined> => {
   try {
-    const options = { env: withoutEtcdVariables(process.env) }
+    const options = { env: etcdEnvironment() }
     const version = /etcd Version: (\S+)/.exec(await exec(etcd, ["--version"], options))?.[1]
     if (version === undefined) {
       return undefined

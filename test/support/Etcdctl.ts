@@ -5,7 +5,7 @@ import { Data, Effect, Queue } from "effect"
 import type { Scope } from "effect"
 import { spawn } from "node:child_process"
 import { createInterface } from "node:readline"
-import { exec, withoutEtcdVariables } from "./etcd/exec.js"
+import { etcdEnvironment, exec } from "./etcd/exec.js"
 
 /** `etcdctl` could not be run or did not end with 0; the message holds what it printed. */
 export class EtcdctlError extends Data.TaggedError("EtcdctlError")<{ readonly message: string }> {}
@@ -55,7 +55,7 @@ export const make = (options: {
   readonly endpoints: ReadonlyArray<string>
   readonly flags?: ReadonlyArray<string> | undefined
 }): Etcdctl => {
-  const env = { ...withoutEtcdVariables(process.env), ETCDCTL_API: "3" }
+  const env = etcdEnvironment()
   const all = (args: ReadonlyArray<string>) => [
     `--endpoints=${options.endpoints.join(",")}`,
     ...options.flags ?? [],

@@ -13,6 +13,8 @@ import type { Turns } from "./Turns.js"
 
 export interface CallSpec<A> {
   readonly request: Request
+  /** The key that stands for the request in errors. */
+  readonly key: string | undefined
   readonly isRead: boolean
   readonly timeoutMillis: number
   /** What etcd does. */
@@ -57,8 +59,7 @@ export class Calls {
     return Effect.async<A, EtcdError>((resume) => {
       const link = this.#link
       const started = this.#turns.now()
-      const error = (status: Status) =>
-        Effect.fail(toError(spec.request.operation, status, spec.isRead, spec.request.keys[0]))
+      const error = (status: Status) => Effect.fail(toError(spec.request.operation, status, spec.isRead, spec.key))
       let settled = false
       let abandoned = false
       let forgetDeadline: (() => void) | undefined

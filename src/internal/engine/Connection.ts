@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { toText } from "../bytes.js"
 import type { Status } from "../etcdErrors.js"
 import type {
   CallOptions,
@@ -13,9 +14,8 @@ import type {
   WatchRequest,
   WatchResponse
 } from "../transport.js"
-import { keyText } from "./bytes.js"
+import { firstKey, isReadOnly } from "../txnShape.js"
 import { Calls } from "./Calls.js"
-import { cannotWrite } from "./checkTxn.js"
 import { cancelReason, closed, dropped, endpoint, notConnected, toError } from "./errors.js"
 import type { Endpoint, Link } from "./Link.js"
 import type { Member } from "./Member.js"
@@ -77,15 +77,16 @@ export class Connection implements Endpoint {
     range: (request, options) =>
       this.#call("range", options, () => this.#server.member.range(request), {
         isRead: true,
-        keys: [keyText(request.key)]
+        keys: [toText(request.key)]
       }),
     put: (request, options) =>
-      this.#call("put", options, () => this.#server.member.put(request), { keys: [keyText(request.key)] }),
+      this.#call("put", options, () => this.#server.member.put(request), { keys: [toText(request.key)] }),
     del: (request, options) =>
-      this.#call("del", options, () => this.#server.member.del(request), { keys: [keyText(request.key)] }),
+      this.#call("delete", options, () => this.#server.member.del(request), { keys: [toText(request.key)] }),
     txn: (request, options) =>
       this.#call("txn", options, () => this.#server.member.txn(request), {
-        isRead: cannotWrite(request),
+        isRead: isReadOnly(request),
+        key: firstKey(request),
         keys: txnKeys(request)
       }),
     leaseGrant: (request, options) =>
@@ -112,14 +113,22 @@ export class Connection implements Endpoint {
     operation: Operation,
     options: CallOptions,
     apply: () => A,
-    about: { readonly isRead?: boolean; readonly keys?: ReadonlyArray<string>; readonly lease?: bigint }
+    about: {
+      readonly isRead?: boolean
+      /** The key that stands for the request in errors. Default: the first of `keys`. */
+      readonly key?: string | undefined
+      readonly keys?: ReadonlyArray<string>
+      readonly lease?: bigint
+    }
   ) {
     const request: Request = { operation, keys: about.keys ?? [], lease: about.lease }
+    const key = "key" in about ? about.key : request.keys[0]
     return Effect.suspend(() =>
       this.#closed
-        ? Effect.fail(toError(operation, closed, about.isRead ?? false, request.keys[0]))
+        ? Effect.fail(toError(operation, closed, about.isRead ?? false, key))
         : this.#calls.run({
           request,
+          key,
           isRead: about.isRead ?? false,
           timeoutMillis: options.timeoutMillis,
           apply: () => {
@@ -163,7 +172,7 @@ export class Connection implements Endpoint {
     }
     this.#link.count("watch")
     const fault = this.#link.takeFault(
-      { operation: "watch", keys: [keyText(request.key)], lease: undefined },
+      { operation: "watch", keys: [toText(request.key)], lease: undefined },
       ({ _tag }) => _tag !== "LoseResponse"
     )
     if (fault?._tag === "Refuse") {
@@ -199,7 +208,7 @@ export class Connection implements Endpoint {
         onClose: () => {
           this.#leases.delete(stream)
         },
-        toError: (status) => toError("leaseKeepAlive", status, false)
+        toError: (status) => toError("leaseKeepAlive", status, true)
       })
       this.#leases.add(stream)
       return stream

@@ -32,7 +32,7 @@ interface Rule {
 const noCalls = (): Record<Operation, number> => ({
   range: 0,
   put: 0,
-  del: 0,
+  delete: 0,
   txn: 0,
   leaseGrant: 0,
   leaseRevoke: 0,

@@ -23,7 +23,7 @@ import type {
   StatusResponse
 } from "../transport.js"
 import { fromBinary } from "./bytes.js"
-import { checkDelete, checkPut, checkRange, checkTxn, isReadOnly } from "./checkTxn.js"
+import { checkDelete, checkPut, checkRange, checkTxn, isUnproposed } from "./checkTxn.js"
 import { Lessor } from "./Lessor.js"
 import { executeRange } from "./range.js"
 import { refuse } from "./refusal.js"
@@ -108,7 +108,7 @@ export class Member {
     const size = txnSize(request)
     this.#checkReceived(size)
     checkTxn(request, this.#options.maxTxnOps)
-    if (!isReadOnly(request)) {
+    if (!isUnproposed(request)) {
       this.#checkProposed(size)
     }
     const context: Context = { store: this.#store, hasLease: (id) => this.#lessor.has(id), innerHeader }

@@ -1,14 +1,9 @@
 /**
- * Keys inside the engine are "binary strings", one character for each byte: the order of JavaScript strings is then the
- * order of bytes, and they can be keys of a `Map`.
+ * Spans of keys, which inside the engine are "binary strings", one character for each byte: the order of JavaScript
+ * strings is then the order of bytes, and they can be keys of a `Map`.
  */
 import type { Bytes, KeyRange } from "../../Txn.js"
-
-/** Bytes as a binary string; a string stands for its UTF-8 form. */
-export const toBinary = (bytes: Bytes): string =>
-  typeof bytes === "string"
-    ? Buffer.from(bytes, "utf8").toString("latin1")
-    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
+import { toBinary } from "../bytes.js"
 
 /** A fresh array: what leaves the engine may be changed by whoever gets it. */
 export const fromBinary = (binary: string): Uint8Array => new Uint8Array(Buffer.from(binary, "latin1"))
@@ -16,12 +11,6 @@ export const fromBinary = (binary: string): Uint8Array => new Uint8Array(Buffer.
 /** A fresh array: what enters the engine may be changed later by whoever gave it. */
 export const copyBytes = (bytes: Bytes): Uint8Array =>
   typeof bytes === "string" ? new Uint8Array(Buffer.from(bytes, "utf8")) : new Uint8Array(bytes)
-
-export const byteLength = (bytes: Bytes): number =>
-  typeof bytes === "string" ? Buffer.byteLength(bytes, "utf8") : bytes.byteLength
-
-/** A key for people: its text as UTF-8. */
-export const keyText = (bytes: Bytes): string => typeof bytes === "string" ? bytes : Buffer.from(bytes).toString("utf8")
 
 /** Byte order. */
 export const compareBytes = (left: Uint8Array, right: Uint8Array): number => Buffer.compare(left, right)

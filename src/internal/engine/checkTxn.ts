@@ -3,8 +3,9 @@
  * twice.
  */
 import type { DeleteRequest, Op, PutRequest, RangeRequest, TxnRequest } from "../../Txn.js"
+import { byteLength, toBinary } from "../bytes.js"
 import { Statuses } from "../etcdErrors.js"
-import { byteLength, inSpan, type Span, spanOf, toBinary } from "./bytes.js"
+import { inSpan, type Span, spanOf } from "./bytes.js"
 import { refuse } from "./refusal.js"
 
 export const checkRange = (request: RangeRequest): void => {
@@ -107,12 +108,6 @@ export const checkTxn = (request: TxnRequest, maxOps: number): void => {
   checkWrites(request.failure ?? [])
 }
 
-/** etcd's notion, by which a transaction with a nested one is a write: it goes through the cluster's log. */
-export const isReadOnly = (request: TxnRequest): boolean =>
+/** Whether the transaction stays off the cluster's log; one with a nested transaction never does, even if that only reads. */
+export const isUnproposed = (request: TxnRequest): boolean =>
   [...request.success ?? [], ...request.failure ?? []].every((op) => op._tag === "Range")
-
-/** Whether the transaction can change anything at all. */
-export const cannotWrite = (request: TxnRequest): boolean =>
-  [...request.success ?? [], ...request.failure ?? []].every((op) =>
-    op._tag === "Range" || (op._tag === "Txn" && cannotWrite(op.request))
-  )

@@ -17,7 +17,7 @@ import type { Transport } from "../transport.js"
 export type Operation =
   | "range"
   | "put"
-  | "del"
+  | "delete"
   | "txn"
   | "leaseGrant"
   | "leaseRevoke"

@@ -3,7 +3,7 @@
  * limit of its gRPC server.
  */
 import type { Bytes, Compare, DeleteRequest, Op, PutRequest, RangeRequest, TxnRequest } from "../../Txn.js"
-import { byteLength } from "./bytes.js"
+import { byteLength } from "../bytes.js"
 
 const varint = (value: bigint | number): number => {
   let rest = BigInt.asUintN(64, BigInt(value))

@@ -15,8 +15,9 @@ import type {
   TxnRequest,
   TxnResponse
 } from "../../Txn.js"
+import { toBinary } from "../bytes.js"
 import { Statuses } from "../etcdErrors.js"
-import { compareBytes, copyBytes, spanOf, toBinary } from "./bytes.js"
+import { compareBytes, copyBytes, spanOf } from "./bytes.js"
 import { executeRange } from "./range.js"
 import { refuse } from "./refusal.js"
 import { type Store, toKeyValue, type Version, type Write } from "./Store.js"

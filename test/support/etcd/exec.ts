@@ -28,6 +28,12 @@ export const exec = (
     })
   })
 
-/** The environment without the variables that etcd and etcdctl would take for flags, `ETCD_VERSION` among them. */
-export const withoutEtcdVariables = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
-  Object.fromEntries(Object.entries(env).filter(([name]) => !/^ETCD(CTL)?_/.test(name)))
+/**
+ * The environment for etcd and etcdctl: without the variables that they would take for flags, `ETCD_VERSION` among them,
+ * and with the one that lets old versions run on ARM.
+ */
+export const etcdEnvironment = (): NodeJS.ProcessEnv => ({
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^ETCD(CTL)?_/.test(name))),
+  ...process.arch === "arm64" ? { ETCD_UNSUPPORTED_ARCH: "arm64" } : {},
+  ETCDCTL_API: "3"
+})

@@ -3,7 +3,7 @@
  */
 import { spawn } from "node:child_process"
 import type { Socket } from "node:net"
-import { withoutEtcdVariables } from "./exec.js"
+import { etcdEnvironment } from "./exec.js"
 
 /** A program that runs. */
 export interface ServerProcess {
@@ -47,8 +47,7 @@ const maxLog = 64 * 1024
 
 /** Starts a program. */
 export const startProcess = (command: string, args: ReadonlyArray<string>, watchdog: Watchdog): ServerProcess => {
-  const env = withoutEtcdVariables(process.env)
-  const child = spawn(command, args, { env, stdio: ["ignore", "pipe", "pipe"] })
+  const child = spawn(command, args, { env: etcdEnvironment(), stdio: ["ignore", "pipe", "pipe"] })
   watchdog.watch(child.pid)
   let running = true
   let log = ""

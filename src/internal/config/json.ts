@@ -1,0 +1,101 @@
+/**
+ * JSON that reads back as exactly what was written. Unlike `JSON.stringify` it refuses what it would change or leave out,
+ * and keeps the sign of zero.
+ */
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+
+/** Something JSON does not have, and where. */
+export interface NotJson {
+  readonly _tag: "NotJson"
+  readonly path: ReadonlyArray<string>
+  readonly problem: string
+}
+
+export const notJson = (path: ReadonlyArray<string>, problem: string): NotJson => ({ _tag: "NotJson", path, problem })
+
+/** Deeper than any setting; a value that contains itself ends here. */
+const maxDepth = 512
+
+const isPlain = (value: object): boolean => {
+  const prototype: object | null = Object.getPrototypeOf(value)
+  if (prototype === null || prototype === Object.prototype) return true
+  // An object of another realm (a vm context) has that realm's Object.prototype.
+  return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, "isPrototypeOf")
+}
+
+const nameOf = (value: object): string => {
+  const constructor: unknown = value.constructor
+  return typeof constructor === "function" && constructor.name !== "" && constructor !== Object
+    ? `an object of the class ${constructor.name}`
+    : "an object that is not plain"
+}
+
+/**
+ * @param mayBeLeftOut whether a property with the value `undefined`, at this path, means the same as none
+ */
+export const stringify = (
+  value: unknown,
+  mayBeLeftOut: (path: ReadonlyArray<string>) => boolean
+): Either.Either<string, NotJson> => {
+  const path: Array<string> = []
+  let found: NotJson | undefined
+
+  const refuse = (problem: string): string => {
+    found ??= notJson([...path], problem)
+    return ""
+  }
+
+  const child = (name: string, value: unknown): string => {
+    path.push(name)
+    const text = write(value)
+    path.pop()
+    return text
+  }
+
+  const property = (name: string, value: unknown): string | undefined => {
+    if (value === undefined && mayBeLeftOut([...path, name])) return undefined
+    return `${JSON.stringify(name)}:${child(name, value)}`
+  }
+
+  const writeObject = (value: object): string => {
+    if (path.length > maxDepth) return refuse(`more than ${maxDepth} levels (or a value that contains itself)`)
+    if (Array.isArray(value)) return `[${Array.from(value, (item, index) => child(String(index), item)).join(",")}]`
+    if (!isPlain(value)) return refuse(nameOf(value))
+    if (Object.getOwnPropertySymbols(value).length > 0) return refuse("a property named by a symbol")
+    const properties: Array<string> = []
+    for (const [name, item] of Object.entries(value)) {
+      const text = property(name, item)
+      if (text !== undefined) properties.push(text)
+    }
+    return `{${properties.join(",")}}`
+  }
+
+  const write = (value: unknown): string => {
+    if (found !== undefined) return ""
+    switch (typeof value) {
+      case "string":
+        return JSON.stringify(value)
+      case "number":
+        return !Number.isFinite(value) ? refuse(String(value)) : Object.is(value, -0) ? "-0" : String(value)
+      case "boolean":
+        return String(value)
+      case "object":
+        return value === null ? "null" : writeObject(value)
+      default:
+        return refuse(typeof value)
+    }
+  }
+
+  const text = write(value)
+  return found === undefined ? Either.right(text) : Either.left(found)
+}
+
+export const parse = (text: string): Option.Option<unknown> => {
+  try {
+    const value: unknown = JSON.parse(text)
+    return Option.some(value)
+  } catch {
+    return Option.none()
+  }
+}

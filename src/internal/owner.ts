@@ -1,0 +1,36 @@
+/** Who stands behind a queue entry: written into the value of the key, for people. Go's recipes ignore it. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { hostname } from "node:os"
+import { basename } from "node:path"
+import { toText } from "./bytes.js"
+
+export const Owner = Schema.Struct({
+  host: Schema.String,
+  pid: Schema.Number,
+  name: Schema.String,
+  /** When the entry was made, by the owner's clock (ISO 8601). */
+  since: Schema.String
+})
+
+export type Owner = typeof Owner.Type
+
+const OwnerJson = Schema.parseJson(Owner)
+const decode = Schema.decodeOption(OwnerJson)
+const encode = Schema.encodeSync(OwnerJson)
+
+/** The value for entries made now. */
+export const valueFor = (name: string | undefined): Effect.Effect<string> => {
+  const self = {
+    host: hostname(),
+    pid: process.pid,
+    name: name ?? basename(process.argv[1] ?? process.title)
+  }
+  return Effect.map(Clock.currentTimeMillis, (now) => encode({ ...self, since: new Date(now).toISOString() }))
+}
+
+/** None for entries of others, which may hold anything. */
+export const parse = (value: Uint8Array): Option.Option<Owner> =>
+  value.length === 0 ? Option.none() : decode(toText(value))

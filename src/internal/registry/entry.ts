@@ -1,0 +1,86 @@
+/** A service's entry in etcd: its key, and its value to and from the bytes that Go's `coord` reads and writes. */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { InvalidArgument } from "../../EtcdError.js"
+import * as Key from "../../Key.js"
+import type { KeyRange } from "../../Txn.js"
+import { toBinary, toText } from "../bytes.js"
+import type { ServiceInput } from "./model.js"
+import { ServiceInfo } from "./model.js"
+
+const byBytes = (a: string, b: string): number => {
+  const [left, right] = [toBinary(a), toBinary(b)]
+  return left < right ? -1 : left > right ? 1 : 0
+}
+
+/** As Go marshals it: fields in the order of its struct, metadata by key and left out when there are none. */
+export const encode = ({ address, id, metadata, name, port }: ServiceInfo): string => {
+  const fields = JSON.stringify({ id, name, address, port })
+  // An object would move keys that look like numbers to the front.
+  const members = Object.keys(metadata).sort(byBytes).map((key) =>
+    `${JSON.stringify(key)}:${JSON.stringify(metadata[key])}`
+  )
+  return members.length === 0 ? fields : `${fields.slice(0, -1)},"metadata":{${members.join(",")}}}`
+}
+
+const decodeJson = Schema.decodeUnknownEither(Schema.parseJson(ServiceInfo))
+
+/** The service, or what is wrong with the value. */
+export const decode = (value: Uint8Array): Either.Either<ServiceInfo, string> =>
+  Either.mapLeft(decodeJson(toText(value)), (error) => ParseResult.TreeFormatter.formatErrorSync(error).slice(0, 500))
+
+const decodeInput = Schema.decodeUnknownEither(ServiceInfo)
+
+const render = (value: unknown): string => typeof value === "string" ? value : JSON.stringify(value) ?? String(value)
+
+const at = (input: unknown, path: ReadonlyArray<PropertyKey>): unknown =>
+  path.reduce<unknown>(
+    (value, key) => typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined,
+    input
+  )
+
+/** A service to register, refused with an error that names the field: `service.port` where `argument` is `service`. */
+export const validate = (argument: string, input: ServiceInput): Effect.Effect<ServiceInfo, InvalidArgument> =>
+  Either.match(decodeInput(input), {
+    onLeft: (error) => {
+      const { message, path } = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
+      const problem = message.startsWith("Expected") ? `e${message.slice(1)}` : message
+      return Effect.fail(
+        new InvalidArgument({ argument: [argument, ...path].join("."), value: render(at(input, path)), problem })
+      )
+    },
+    onRight: (service) =>
+      Key.validateSegment(`${argument}.id`, service.id).pipe(
+        Effect.zipRight(Key.validate(`${argument}.name`, service.name)),
+        Effect.as(service)
+      )
+  })
+
+/** Where entries stand: `<prefix>/<name>/<id>`. */
+export interface Layout {
+  /** All entries of all services. */
+  readonly all: KeyRange
+  /** What the keys of a service begin with, and those of services whose names continue this one's. */
+  readonly folder: (name: string) => string
+  readonly key: (name: string, id: string) => string
+  /** The name and the id of an entry; `undefined` for a key that is none. */
+  readonly parse: (key: Uint8Array) => { readonly name: string; readonly id: string } | undefined
+}
+
+/** Refuses a prefix that is not a name, with or without a slash before it. */
+export const layout = (prefix: string): Effect.Effect<Layout, InvalidArgument> =>
+  Key.validate("prefix", prefix.startsWith("/") ? prefix.slice(1) : prefix).pipe(
+    Effect.mapError((error) => new InvalidArgument({ ...error, value: prefix })),
+    Effect.as({
+      all: Key.prefix(`${prefix}/`),
+      folder: (name) => `${prefix}/${name}/`,
+      key: (name, id) => `${prefix}/${name}/${id}`,
+      parse: (key) => {
+        const segments = toText(key).slice(prefix.length + 1).split("/")
+        const id = segments[segments.length - 1]
+        return segments.length < 2 || segments.includes("") ? undefined : { name: segments.slice(0, -1).join("/"), id }
+      }
+    })
+  )

@@ -1,0 +1,153 @@
+/** What the registry speaks of: services, events, registrations. `Registry.ts` exports it. */
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
+import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
+import type { MirrorState } from "../../Mirror.js"
+
+/**
+ * One instance of a service: where it listens, and what it tells about itself. Missing or null `metadata` decode as
+ * none, fields that are not known are ignored: what Go programs write is read.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const ServiceInfo = Schema.Struct({
+  /** Unique within the service; one segment of a key. */
+  id: Schema.NonEmptyString,
+  /** The name of the service; one or more segments. */
+  name: Schema.NonEmptyString,
+  /** A host name or an IP address, without the port. */
+  address: Schema.NonEmptyString.pipe(
+    // eslint-disable-next-line no-control-regex
+    Schema.filter((address) => !/[\s\u0000-\u001f\u007f]/.test(address) || "must not contain blanks or control characters")
+  ),
+  /** From 1 to 65535. */
+  port: Schema.Int.pipe(Schema.between(1, 65_535)),
+  metadata: Schema.optionalWith(Schema.Record({ key: Schema.String, value: Schema.String }), {
+    default: () => ({}),
+    nullable: true
+  })
+}).annotations({ identifier: "ServiceInfo" })
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ServiceInfo extends Schema.Schema.Type<typeof ServiceInfo> {}
+
+/**
+ * A service to register: a {@link ServiceInfo} whose `metadata` may be left out.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ServiceInput extends Omit<ServiceInfo, "metadata"> {
+  /** Default: none. */
+  readonly metadata?: { readonly [name: string]: string } | undefined
+}
+
+/**
+ * A change of a service's instances. Both carry the whole instance; that of a `Delete` is the last one known.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ServiceEvent =
+  | { readonly _tag: "Put"; readonly service: ServiceInfo }
+  | { readonly _tag: "Delete"; readonly service: ServiceInfo }
+
+/**
+ * Where a registration stands. Times are of the wall clock.
+ *
+ * - `Registered`: the entry is in etcd, as far as can be known, under this lease
+ * - `Reconnecting`: etcd cannot be asked, or the entry was lost; it is put back as soon as possible, for ever
+ * - `Replaced`: somebody else registered the same id of the same service with a lease of their own (usually a successor);
+ *   this registration comes back when that one goes
+ * - `Unregistered`: over, for good
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type RegistrationStatus =
+  | { readonly _tag: "Registered"; readonly lease: bigint }
+  | { readonly _tag: "Reconnecting"; readonly sinceMillis: number; readonly reason: string }
+  | {
+    readonly _tag: "Replaced"
+    readonly sinceMillis: number
+    readonly lease: bigint
+    /** What stands there now, if it is a service. */
+    readonly by: Option.Option<ServiceInfo>
+  }
+  | { readonly _tag: "Unregistered" }
+
+/**
+ * A service that stays registered until its scope closes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Registration {
+  /** The service as it is to be registered now, updates included. */
+  readonly service: ServiceInfo
+  /** The entry's key in etcd. */
+  readonly key: string
+  readonly status: Effect.Effect<RegistrationStatus>
+  /** The present status, then every change; ends after `Unregistered`. */
+  readonly statuses: Stream.Stream<RegistrationStatus>
+  /**
+   * Ends the registration before its scope closes: the entry is deleted at once, and not put back. Takes 2 seconds at
+   * most; while etcd is away the delete is repeated in the background. Never fails, and a second call does nothing.
+   */
+  readonly unregister: Effect.Effect<void>
+  /**
+   * Replaces the metadata in place, and waits until etcd has them (or until it is known that somebody else holds the
+   * entry: they are used when it comes back). Fails with
+   *
+   * - `InvalidArgument` for what are no metadata
+   * - `EtcdError`: refused as `TooLarge` or `InvalidRequest`, the old metadata stay; on any other failure the new ones
+   *   are written as soon as etcd lets it
+   * - `NotFound` when the registration is over
+   */
+  readonly update: (
+    metadata: { readonly [name: string]: string }
+  ) => Effect.Effect<void, InvalidArgument | EtcdError | NotFound>
+}
+
+/**
+ * A local copy of a service's instances, kept current. Reading it costs no round trip.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ServiceCopy {
+  /** The instances by id: the last known ones while etcd is away. Waits for the first read of etcd. */
+  readonly instances: Effect.Effect<ReadonlyArray<ServiceInfo>, EtcdError>
+  /** Whether the copy follows etcd, or since when it could not. */
+  readonly state: Effect.Effect<MirrorState>
+  /** The present instances as puts, then every change. */
+  readonly events: Stream.Stream<ServiceEvent, EtcdError>
+  /** The present list, then the newest whenever it is another one. */
+  readonly lists: Stream.Stream<ReadonlyArray<ServiceInfo>, EtcdError>
+}
+
+/**
+ * What was named is not there.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class NotFound extends Schema.TaggedError<NotFound>("effect-coord/Registry/NotFound")("NotFound", {
+  /** What was looked for: always `service` here. */
+  what: Schema.Literal("service"),
+  id: Schema.String,
+  /** The service's name, when it was given. */
+  name: Schema.optional(Schema.String)
+}) {
+  override get message(): string {
+    return this.name === undefined
+      ? `no service is registered with the id ${JSON.stringify(this.id)}`
+      : `the service ${JSON.stringify(this.name)} has no instance with the id ${JSON.stringify(this.id)}`
+  }
+}
