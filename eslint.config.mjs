@@ -2,36 +2,52 @@ import * as effect from "@effect/eslint-plugin"
 import tseslint from "typescript-eslint"
 
 /**
- * The floors of the library, from the ground up. A module imports from its own floor and those below it; what is not
- * listed (`index`, `testing`) may import everything.
+ * The floors of the library, from the ground up: public modules, and folders or files of `src/internal` with what belongs
+ * to them alone. A module imports from its own floor and those below it. `index` and `testing` may import everything; all
+ * of `src/internal` that is not listed is on the lowest floor.
  */
 const floors = [
-  ["EtcdClient", "EtcdError", "Txn"],
-  ["Key", "Mirror", "Session"],
-  [
-    "Config",
-    "ConfigManager",
-    "Election",
-    "Grpc",
-    "HttpClient",
-    "InstanceId",
-    "Lock",
-    "ReadWriteLock",
-    "Registry",
-    "Semaphore"
-  ],
-  ["Coord"]
+  { modules: ["EtcdClient", "EtcdError", "Txn"], internal: [] },
+  { modules: ["Key", "Mirror", "Session"], internal: ["attempts.ts", "mirror/**", "session/**"] },
+  {
+    modules: [
+      "Config",
+      "ConfigError",
+      "ConfigManager",
+      "Election",
+      "Grpc",
+      "HttpClient",
+      "InstanceId",
+      "Lock",
+      "LockError",
+      "ReadWriteLock",
+      "Registry",
+      "RegistryError",
+      "Semaphore"
+    ],
+    internal: ["config/**", "lock/**", "registry/**"]
+  },
+  { modules: ["Coord"], internal: [] }
 ]
 
-/** Keeps the modules of one floor, `src/internal` being part of the lowest, from importing what is above it. */
-const floorRules = floors.slice(0, -1).map((modules, index) => {
-  const above = [...floors.slice(index + 1).flat(), "index", "testing"]
+const path = (file) => `src/internal/${file}`
+
+/** Keeps one floor from importing what is above it. */
+const floorRules = floors.slice(0, -1).map(({ internal, modules }, index) => {
+  const above = floors.slice(index + 1)
+  const names = [...above.flatMap(({ modules }) => modules), "index", "testing"]
+  const rooms = above.flatMap(({ internal }) => internal).map((file) => file.replace(/(\/\*\*|\.ts)$/, ""))
+  const forbidden = [
+    `(\\./|(\\.\\./)+)(${names.join("|")})\\.js`,
+    ...rooms.length === 0 ? [] : [`(\\./|(\\.\\./)+)(internal/)?(${rooms.join("|")})(/.*|\\.js)`]
+  ]
   return {
-    files: [...modules.map((name) => `src/${name}.ts`), ...index === 0 ? ["src/internal/**/*.ts"] : []],
+    files: [...modules.map((name) => `src/${name}.ts`), ...index === 0 ? [path("**/*.ts")] : internal.map(path)],
+    ignores: above.flatMap(({ internal }) => internal).map(path),
     rules: {
       "no-restricted-imports": ["error", {
         patterns: [{
-          regex: `^(\\./|(\\.\\./)+)(${above.join("|")})\\.js$`,
+          regex: `^(${forbidden.join("|")})$`,
           message: "A module imports only from its own floor and those below it (see the floors in eslint.config.mjs)."
         }]
       }]

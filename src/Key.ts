@@ -36,7 +36,7 @@ export const single = (key: Bytes): KeyRange => ({ key })
 /** What is wrong with a name, if anything. */
 const problemOf = (name: string): string | undefined => {
   if (name === "") return "must not be empty"
-  // eslint-disable-next-line no-control-regex
+
   if (/[\u0000-\u001f\u007f-\u009f]/.test(name)) return "must not contain control characters"
   if (/\p{Surrogate}/u.test(name)) return "must be well-formed Unicode: it contains a lone surrogate"
   const segments = name.split("/")

@@ -22,16 +22,16 @@ import * as Scope from "effect/Scope"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { toText } from "./internal/bytes.js"
-import type { Held, Won } from "./internal/lockHandle.js"
-import * as Handle from "./internal/lockHandle.js"
-import * as LockQueue from "./internal/lockQueue.js"
+import type { Held, Won } from "./internal/lock/handle.js"
+import * as Handle from "./internal/lock/handle.js"
+import * as LockQueue from "./internal/lock/queue.js"
 import * as Owner from "./internal/owner.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
-import type { Session, SessionExpired } from "./Session.js"
-import { Sessions } from "./Session.js"
 import type { LockExpired, LockNotHeld } from "./LockError.js"
 import { LockConflict, LockTimeout } from "./LockError.js"
+import type { Session, SessionExpired } from "./Session.js"
+import { Sessions } from "./Session.js"
 import type { Compare, KeyValue, Op } from "./Txn.js"
 
 export {
@@ -315,20 +315,19 @@ export const make = (
         )
       )
 
-    const withLockIfAvailable =
-      (key: string, options?: WithLockOptions) =>
-      <A, E, R>(
-        body: Body<A, E, R>
-      ): Effect.Effect<Option.Option<A>, E | LockExpired | InvalidArgument | EtcdError, R> =>
-        Effect.scopedWith((scope) =>
-          Scope.extend(tryAcquire(key, options), scope).pipe(
-            Effect.asSome,
-            Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
-            Effect.flatMap((held) =>
-              Effect.transposeOption(Option.map(held, (held) => Handle.protect(held, body, options?.onLost)))
-            )
+    const withLockIfAvailable = (key: string, options?: WithLockOptions) =>
+    <A, E, R>(
+      body: Body<A, E, R>
+    ): Effect.Effect<Option.Option<A>, E | LockExpired | InvalidArgument | EtcdError, R> =>
+      Effect.scopedWith((scope) =>
+        Scope.extend(tryAcquire(key, options), scope).pipe(
+          Effect.asSome,
+          Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
+          Effect.flatMap((held) =>
+            Effect.transposeOption(Option.map(held, (held) => Handle.protect(held, body, options?.onLost)))
           )
         )
+      )
 
     const inspect: Lock["Type"]["inspect"] = (key) =>
       Effect.gen(function*() {

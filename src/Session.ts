@@ -21,9 +21,9 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
-import type { Removal } from "./internal/remover.js"
-import * as EntryNames from "./internal/entryNames.js"
-import * as Remover from "./internal/remover.js"
+import * as EntryNames from "./internal/session/entryNames.js"
+import type { Removal } from "./internal/session/remover.js"
+import * as Remover from "./internal/session/remover.js"
 import * as validate from "./internal/validate.js"
 import type { Compare, Op, OpResponse, TxnRequest } from "./Txn.js"
 import * as Txn from "./Txn.js"
@@ -219,10 +219,13 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
 
     /** A session that is over stays over, whatever is acknowledged late. */
     const become = (next: SessionState): Effect.Effect<void> =>
-      Effect.flatMap(SubscriptionRef.get(state), (present) =>
-        ended !== undefined || (present._tag === "Active" && next._tag === "Active")
-          ? Effect.void
-          : SubscriptionRef.set(state, next))
+      Effect.flatMap(
+        SubscriptionRef.get(state),
+        (present) =>
+          ended !== undefined || (present._tag === "Active" && next._tag === "Active")
+            ? Effect.void
+            : SubscriptionRef.set(state, next)
+      )
 
     const renew = (id: bigint, timeout: Duration.Duration): Effect.Effect<Duration.Duration, EtcdError> =>
       Effect.suspend(() => {

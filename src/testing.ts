@@ -12,17 +12,15 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as EtcdClient from "./EtcdClient.js"
+import type { InvalidArgument } from "./EtcdError.js"
+import * as internal from "./internal/client.js"
 import * as engine from "./internal/engine/engine.js"
-import type { ConnectionOptions, Engine, Options, Refusal } from "./internal/engine/model.js"
+import type { Engine, Options, Refusal } from "./internal/engine/model.js"
 import { Statuses } from "./internal/etcdErrors.js"
-import type { Transport } from "./internal/transport.js"
+import * as clientOptions from "./internal/options.js"
 
 export type {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  ConnectionOptions,
   /**
    * @since 0.1.0
    * @category models
@@ -98,13 +96,33 @@ export const make: (options?: Options) => Effect.Effect<Engine, never, Scope.Sco
 export const layer = (options?: Options): Layer.Layer<TestEtcd> => Layer.scoped(TestEtcd, make(options))
 
 /**
- * A client's connection to the etcd of the test.
+ * Options of a client of the test's etcd.
  *
  * @since 0.1.0
- * @category accessors
+ * @category options
  */
-export const client = (options?: ConnectionOptions): Effect.Effect<Transport, never, TestEtcd | Scope.Scope> =>
-  Effect.flatMap(TestEtcd, (etcd) => etcd.transport(options))
+export interface ClientOptions extends Pick<EtcdClient.Options, "namespace" | "requestTimeout" | "retry" | "keepAlive"> {
+  /** The name of the connection, under which `connection(name)` hurts only this client. */
+  readonly connection?: string | undefined
+}
+
+/**
+ * A client of the test's etcd. Several clients stand for several processes.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const client = (
+  options: ClientOptions = {}
+): Layer.Layer<EtcdClient.EtcdClient, InvalidArgument, TestEtcd> =>
+  Layer.scoped(
+    EtcdClient.EtcdClient,
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const parsed = yield* clientOptions.parse(options)
+      return yield* internal.make(yield* etcd.transport({ name: options.connection }), parsed)
+    })
+  )
 
 /**
  * Answers of etcd to use with `refuse`.

@@ -10,12 +10,12 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { randomUUID } from "node:crypto"
 import { EtcdClient } from "../EtcdClient.js"
 import { EtcdError } from "../EtcdError.js"
 import type { Compare, Op, OpResponse } from "../Txn.js"
 import * as Txn from "../Txn.js"
 import { toText } from "./bytes.js"
-import { randomSuffix } from "./ids.js"
 
 export interface Request {
   readonly compare: ReadonlyArray<Compare>
@@ -67,7 +67,7 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
   const client = yield* EtcdClient
   const clock = yield* Effect.clock
   const granting = yield* Effect.makeSemaphore(1)
-  const clientId = randomSuffix()
+  const clientId = randomUUID()
   let current: Lease | undefined
   let slots = 0
 

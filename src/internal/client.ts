@@ -134,20 +134,23 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       range,
       get: (key, call) => Effect.map(range({ key }, call), ({ kvs }) => Option.fromNullable(kvs[0])),
       pages: (request, call) =>
-        Stream.paginateEffect(request, (page) =>
-          Effect.map(range({ ...page, limit: call?.pageSize ?? defaultPageSize }, call), (response) => {
-            const last = response.kvs[response.kvs.length - 1]
-            return [
-              response,
-              response.more && last !== undefined
-                ? Option.some({
-                  ...request,
-                  key: successor(last.key),
-                  revision: page.revision ?? response.header.revision
-                })
-                : Option.none()
-            ]
-          })),
+        Stream.paginateEffect(
+          request,
+          (page) =>
+            Effect.map(range({ ...page, limit: call?.pageSize ?? defaultPageSize }, call), (response) => {
+              const last = response.kvs[response.kvs.length - 1]
+              return [
+                response,
+                response.more && last !== undefined
+                  ? Option.some({
+                    ...request,
+                    key: successor(last.key),
+                    revision: page.revision ?? response.header.revision
+                  })
+                  : Option.none()
+              ]
+            })
+        ),
       put: (request, call) =>
         withKey("put", request.key, () => calling(call, "write", (options) => transport.put(request, options))),
       delete: (request, call) =>
@@ -180,8 +183,12 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       watch: (request) =>
         byteLength(request.key) === 0
           ? Stream.fail(refusal("watch", "etcdserver: key is not provided", ""))
-          : Stream.unwrapScoped(Effect.map(hub.open(request), ({ pull }) =>
-            Stream.repeatEffectChunk(Effect.map(pull, Chunk.unsafeFromArray)))),
+          : Stream.unwrapScoped(
+            Effect.map(
+              hub.open(request),
+              ({ pull }) => Stream.repeatEffectChunk(Effect.map(pull, Chunk.unsafeFromArray))
+            )
+          ),
       openWatch,
       watchConnection: hub.connection,
       status: (endpoint, call) =>

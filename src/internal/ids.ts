@@ -6,3 +6,6 @@ export const randomLeaseId = (): bigint => (randomBytes(8).readBigUInt64BE() & 0
 
 /** As etcd's tools print lease ids. */
 export const leaseHex = (id: bigint): string => BigInt.asUintN(64, id).toString(16)
+
+/** 96 random bits, as text that may stand in a key. */
+export const randomSuffix = (): string => randomBytes(12).toString("hex")

@@ -23,10 +23,13 @@ const untilDeleted = (
   )
 
 const isGone = (client: Client, key: Bytes, createRevision: bigint): Effect.Effect<boolean, EtcdError> =>
-  Effect.map(client.get(key), Option.match({
-    onNone: () => true,
-    onSome: (kv) => kv.createRevision !== createRevision
-  }))
+  Effect.map(
+    client.get(key),
+    Option.match({
+      onNone: () => true,
+      onSome: (kv) => kv.createRevision !== createRevision
+    })
+  )
 
 const isPassing = (error: WatchError): boolean =>
   error._tag !== "EtcdError" || error.reason === "Unavailable" || error.reason === "DeadlineExceeded"

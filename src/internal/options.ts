@@ -82,7 +82,7 @@ const millis = (
 export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArgument> =>
   Effect.gen(function*() {
     const namespace = options.namespace ?? ""
-    // eslint-disable-next-line no-control-regex
+
     if (/[\u0000-\u001f\u007f]/.test(namespace)) {
       return yield* new InvalidArgument({
         argument: "namespace",

@@ -4,7 +4,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { InvalidArgument } from "../EtcdError.js"
 
-export const render = (value: Duration.DurationInput): string => typeof value === "object" ? JSON.stringify(value) : String(value)
+export const render = (value: Duration.DurationInput): string =>
+  typeof value === "object" ? JSON.stringify(value) : String(value)
 
 /** A duration above zero and not infinite. Texts that are no duration are refused as well. */
 export const positiveDuration = (
@@ -28,7 +29,8 @@ export const ttl = (input: Duration.DurationInput): Effect.Effect<Duration.Durat
   Effect.filterOrFail(
     positiveDuration("ttl", input),
     (duration) => Duration.toMillis(duration) <= maxTtlMillis,
-    () => new InvalidArgument({ argument: "ttl", value: render(input), problem: "etcd grants at most 9000000000 seconds" })
+    () =>
+      new InvalidArgument({ argument: "ttl", value: render(input), problem: "etcd grants at most 9000000000 seconds" })
   )
 
 /** Where a service keeps its keys: begins with a slash, does not end with one. */

@@ -318,15 +318,13 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
     const connect: Effect.Effect<never, EtcdError> = Effect.scoped(Effect.gen(function*() {
       const ended = yield* Deferred.make<never, EtcdError>()
       const suspects = yield* Queue.unbounded<Watcher>()
-      let opened: Connection | undefined
       const stream = yield* transport.openWatch({
         onMessage: (message) => {
-          if (opened !== undefined) onMessage(opened, message)
+          if (connection !== undefined && connection.ended === ended) onMessage(connection, message)
         },
         onEnd: (error) => Deferred.unsafeDone(ended, Effect.fail(error))
       })
       const from: Connection = { stream, pending: [], byId: new Map(), ended, suspects, messages: 0 }
-      opened = from
       connection = from
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {
@@ -346,11 +344,14 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
     }))
 
     const disconnected = (error: EtcdError): Effect.Effect<void> =>
-      Effect.flatMap(Clock.currentTimeMillis, (sinceMillis) =>
-        SubscriptionRef.update(connectionState, (present): WatchConnection =>
-          present._tag === "Disconnected" && present.reason !== neverConnected
-            ? present
-            : { _tag: "Disconnected", sinceMillis, reason: error.message }))
+      Effect.flatMap(
+        Clock.currentTimeMillis,
+        (sinceMillis) =>
+          SubscriptionRef.update(connectionState, (present): WatchConnection =>
+            present._tag === "Disconnected" && present.reason !== neverConnected
+              ? present
+              : { _tag: "Disconnected", sinceMillis, reason: error.message })
+      )
 
     const backoff = Schedule.exponential("50 millis").pipe(
       Schedule.either(Schedule.spaced("1 second")),

@@ -13,7 +13,8 @@ import type {
   WatchRequest,
   WatchResponse
 } from "../../src/internal/transport.js"
-import type { KeyValue } from "../../src/Txn.js"
+import * as TestEtcd from "../../src/testing.js"
+import type { KeyValue, RangeRequest, TxnRequest } from "../../src/Txn.js"
 
 export const call = { timeoutMillis: 1000 }
 
@@ -104,3 +105,20 @@ export const assertRefused = <A, R>(
     }
     assert.isFalse(error.mayBeApplied)
   })
+
+/** An engine with one client, named `a`. */
+export const connect = (options?: TestEtcd.Options) =>
+  Effect.gen(function*() {
+    const etcd = yield* TestEtcd.make(options)
+    const client = yield* etcd.transport({ name: "a" })
+    return {
+      etcd,
+      client,
+      put: (key: string, value = "") => client.put({ key, value }, call),
+      get: (key: string) => client.range({ key }, call),
+      range: (request: RangeRequest) => client.range(request, call),
+      txn: (request: TxnRequest) => client.txn(request, call)
+    }
+  })
+
+export const outcome = (error: EtcdError) => [error.reason, error.mayBeApplied]

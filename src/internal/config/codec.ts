@@ -70,7 +70,8 @@ export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Cod
       Effect.flatMap(Effect.mapError(encode(value), failure), (encoded) => store(encoded, mayBeLeftOut)),
     decode: (bytes) =>
       Option.match(textOf(bytes), {
-        onNone: () => Effect.fail(new ParseResult.Type(shape.ast, undefined, "Expected text, actual bytes that are not UTF-8")),
+        onNone: () =>
+          Effect.fail(new ParseResult.Type(shape.ast, undefined, "Expected text, actual bytes that are not UTF-8")),
         onSome: decodeText
       }).pipe(Effect.mapError(failure))
   })

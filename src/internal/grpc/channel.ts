@@ -186,9 +186,9 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
               if (done) return
               if (late === undefined) return check()
               const details = `No connection established within ${waitMillis} ms`
-              resume(Effect.suspend(() =>
-                Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, details, undefined))
-              ))
+              resume(
+                Effect.suspend(() => Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, details, undefined)))
+              )
             })
           }
         }
@@ -276,8 +276,14 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         if (!isReady(peer)) yield* connected(peer, call, options.connectTimeoutMillis)
         return yield* Effect.acquireRelease(
           Effect.try({
-            try: () => openStream(peer, call, handlers, metadata, (code, details) =>
-              failure(peer, call, code, details, undefined)),
+            try: () =>
+              openStream(
+                peer,
+                call,
+                handlers,
+                metadata,
+                (code, details) => failure(peer, call, code, details, undefined)
+              ),
             catch: (cause) => failure(peer, call, grpc.status.UNAVAILABLE, closedDetails(cause), undefined)
           }),
           ({ cancel }) => Effect.sync(cancel)

@@ -2,9 +2,9 @@
  * TLS as grpc-js credentials. Certificates given as files are read again when they change, so that a rotation needs no
  * restart: connections made afterwards use the new ones.
  */
+import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as grpc from "@grpc/grpc-js"
 import { access, constants } from "node:fs/promises"
 import { createSecureContext, rootCertificates } from "node:tls"
 import { InvalidArgument } from "../../EtcdError.js"
@@ -94,7 +94,10 @@ export const makeCredentials = (
       return yield* new InvalidArgument({ argument: missing, problem: "tls.cert and tls.key go together" })
     }
     if (cert !== undefined && key !== undefined && isFile(cert) !== isFile(key)) {
-      return yield* new InvalidArgument({ argument: "tls.key", problem: "give cert and key both as files or both as PEM" })
+      return yield* new InvalidArgument({
+        argument: "tls.key",
+        problem: "give cert and key both as files or both as PEM"
+      })
     }
     yield* readable("tls.ca", ca)
     yield* readable("tls.cert", cert)

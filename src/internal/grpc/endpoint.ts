@@ -39,7 +39,9 @@ const parseOne = (text: string, tlsByDefault: boolean): Either.Either<Endpoint, 
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text)?.[1].toLowerCase()
   const rest = scheme === undefined ? text : text.slice(scheme.length + 3)
   if (scheme === "unix" || scheme === "unixs") {
-    if (!rest.startsWith("/")) return refuse(text, "a unix endpoint needs an absolute path, as in unix:///run/etcd.sock")
+    if (!rest.startsWith("/")) {
+      return refuse(text, "a unix endpoint needs an absolute path, as in unix:///run/etcd.sock")
+    }
     return Either.right({ name: rest, target: `unix:${rest}`, tls: scheme === "unixs" || tlsByDefault })
   }
   if (scheme !== undefined && scheme !== "http" && scheme !== "https") {
@@ -65,9 +67,9 @@ export const parseEndpoints = (
     .flatMap((text) => text.split(","))
     .map((text) => text.trim())
   if (texts.length === 0) return refuse("", "at least one endpoint is needed")
-  return Either.all(texts.map((text) =>
-    text === "" ? refuse(text, "an endpoint must not be empty") : parseOne(text, tlsByDefault)
-  )).pipe(Either.map((endpoints) => {
+  return Either.all(
+    texts.map((text) => text === "" ? refuse(text, "an endpoint must not be empty") : parseOne(text, tlsByDefault))
+  ).pipe(Either.map((endpoints) => {
     const names = new Set<string>()
     return endpoints.filter(({ name }) => !names.has(name) && names.add(name))
   }))

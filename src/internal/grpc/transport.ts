@@ -3,7 +3,7 @@ import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { EtcdError } from "../../EtcdError.js"
+import type { EtcdError } from "../../EtcdError.js"
 import { toText } from "../bytes.js"
 import * as rpc from "../proto/rpc.js"
 import type { CallOptions, DuplexStream, StreamHandlers, Transport } from "../transport.js"
@@ -19,10 +19,22 @@ export interface Auth {
 const methods = {
   range: Channel.method("/etcdserverpb.KV/Range", "range", "read", rpc.RangeRequest, rpc.RangeResponse),
   put: Channel.method("/etcdserverpb.KV/Put", "put", "write", rpc.PutRequest, rpc.PutResponse),
-  del: Channel.method("/etcdserverpb.KV/DeleteRange", "delete", "write", rpc.DeleteRangeRequest, rpc.DeleteRangeResponse),
+  del: Channel.method(
+    "/etcdserverpb.KV/DeleteRange",
+    "delete",
+    "write",
+    rpc.DeleteRangeRequest,
+    rpc.DeleteRangeResponse
+  ),
   txn: Channel.method("/etcdserverpb.KV/Txn", "txn", "write", rpc.TxnRequest, rpc.TxnResponse),
   readOnlyTxn: Channel.method("/etcdserverpb.KV/Txn", "txn", "read", rpc.TxnRequest, rpc.TxnResponse),
-  compact: Channel.method("/etcdserverpb.KV/Compact", "compact", "write", rpc.CompactionRequest, rpc.CompactionResponse),
+  compact: Channel.method(
+    "/etcdserverpb.KV/Compact",
+    "compact",
+    "write",
+    rpc.CompactionRequest,
+    rpc.CompactionResponse
+  ),
   watch: Channel.method("/etcdserverpb.Watch/Watch", "watch", "read", rpc.WatchRequest, rpc.WatchResponse),
   grant: Channel.method(
     "/etcdserverpb.Lease/LeaseGrant",
@@ -108,11 +120,13 @@ export const make = (
     const login: Effect.Effect<Credentials, EtcdError> = auth === undefined
       ? Effect.succeed(anonymous)
       : Effect.suspend(() =>
-        present !== undefined ? Effect.succeed(present) : refreshing.withPermits(1)(Effect.suspend(() =>
-          present !== undefined
-            ? Effect.succeed(present)
-            : Effect.tap(authenticate(auth), (fresh) => Effect.sync(() => present = fresh))
-        ))
+        present !== undefined ?
+          Effect.succeed(present) :
+          refreshing.withPermits(1)(Effect.suspend(() =>
+            present !== undefined
+              ? Effect.succeed(present)
+              : Effect.tap(authenticate(auth), (fresh) => Effect.sync(() => present = fresh))
+          ))
       )
 
     const forget = (used: Credentials): void => {
@@ -135,7 +149,8 @@ export const make = (
           (error) => Effect.sync(() => error.reason === "Unauthenticated" && forget(used))
         ))
       // A token may have expired, or been forgotten by a restarted member. The refusal was definite: once more is safe.
-      return Effect.catchIf(once, (error) => error.reason === "Unauthenticated" && error.operation !== "authenticate", () =>
+      return Effect.catchIf(once, (error) =>
+        error.reason === "Unauthenticated" && error.operation !== "authenticate", () =>
         once)
     }
 
@@ -147,19 +162,25 @@ export const make = (
         channel.duplex<Request, Response>(call, {
           onMessage: handlers.onMessage,
           onEnd: (error) => {
-            if (error.reason === "Unauthenticated") forget(used)
+            if (error.reason === "Unauthenticated") {
+              forget(used)
+            }
             handlers.onEnd(error)
           }
         }, used.stream).pipe(Effect.map((stream) => ({
           ...stream,
           suspect: (why) => {
-            if (why === "unauthenticated") forget(used)
+            if (why === "unauthenticated") {
+              forget(used)
+            }
             stream.suspect(why)
           }
         }))))
 
     return {
-      endpoints: options.endpoints.map(({ name }) => name),
+      endpoints: options.endpoints.map(({ name }) =>
+        name
+      ),
       range: (request, call) =>
         Effect.map(
           unary(methods.range, codec.rangeRequest(request), call, toText(request.key)),

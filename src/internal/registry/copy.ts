@@ -1,4 +1,5 @@
 /** The instances of one service, from a mirror of its keys. */
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as HashMap from "effect/HashMap"
@@ -8,7 +9,7 @@ import * as Key from "../../Key.js"
 import type { Change, Mirror, Snapshot } from "../../Mirror.js"
 import type { KeyValue } from "../../Txn.js"
 import { toText } from "../bytes.js"
-import { sorted } from "../mirrorLog.js"
+import { sorted } from "../mirror/log.js"
 import * as Entry from "./entry.js"
 import type { ServiceCopy, ServiceEvent, ServiceInfo } from "./model.js"
 
@@ -55,7 +56,9 @@ const sameList = (a: ReadonlyArray<ServiceInfo>, b: ReadonlyArray<ServiceInfo>):
 
 export const make = (folder: string, mirror: Mirror): ServiceCopy => {
   const decode = remembering()
-  let last: { readonly entries: HashMap.HashMap<string, KeyValue>; readonly list: ReadonlyArray<ServiceInfo> } | undefined
+  let last:
+    | { readonly entries: HashMap.HashMap<string, KeyValue>; readonly list: ReadonlyArray<ServiceInfo> }
+    | undefined
 
   const listOf = ({ entries }: Snapshot): Effect.Effect<ReadonlyArray<ServiceInfo>> =>
     Effect.suspend(() =>
@@ -76,7 +79,9 @@ export const make = (folder: string, mirror: Mirror): ServiceCopy => {
   /** A service whose entry is no service any more is gone, as if it had been deleted. */
   const eventOf = (change: Change): Effect.Effect<Option.Option<ServiceEvent>> => {
     const gone = Effect.suspend(() =>
-      change.previous === undefined ? Effect.succeedNone : Effect.map(decode(change.previous), Option.map(event("Delete")))
+      change.previous === undefined
+        ? Effect.succeedNone
+        : Effect.map(decode(change.previous), Option.map(event("Delete")))
     )
     return change._tag === "Delete"
       ? gone
@@ -86,10 +91,20 @@ export const make = (folder: string, mirror: Mirror): ServiceCopy => {
       )
   }
 
+  const instances = Effect.flatMap(mirror.snapshot, listOf)
+
   return {
-    instances: Effect.flatMap(mirror.snapshot, listOf),
-    state: mirror.state,
-    events: mirror.changes.pipe(Stream.filter(isChild), Stream.mapEffect(eventOf), Stream.filterMap((event) => event)),
+    instances,
+    latest: Effect.flatMap(mirror.state, (state) =>
+      state._tag === "Loading"
+        ? Effect.succeed({ instances: [], state })
+        : Effect.map(Effect.orDie(instances), (instances) => ({ instances, state }))),
+    events: mirror.changes.pipe(
+      Stream.filter(isChild),
+      Stream.mapChunksEffect((changes) =>
+        Effect.map(Effect.forEach(changes, eventOf), (all) => Chunk.compact(Chunk.unsafeFromArray(all)))
+      )
+    ),
     lists: mirror.snapshots.pipe(Stream.mapEffect(listOf), Stream.changesWith(sameList))
   }
 }

@@ -41,22 +41,27 @@ const at = (input: unknown, path: ReadonlyArray<PropertyKey>): unknown =>
     input
   )
 
-/** A service to register, refused with an error that names the field: `service.port` where `argument` is `service`. */
-export const validate = (argument: string, input: ServiceInput): Effect.Effect<ServiceInfo, InvalidArgument> =>
-  Either.match(decodeInput(input), {
+/** A service to register, refused with an error that names the field after what the service itself is called. */
+export const validate = (
+  input: ServiceInput,
+  argument: ReadonlyArray<string>
+): Effect.Effect<ServiceInfo, InvalidArgument> => {
+  const named = (path: ReadonlyArray<PropertyKey>): string => [...argument, ...path.map(String)].join(".")
+  return Either.match(decodeInput(input), {
     onLeft: (error) => {
       const { message, path } = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
       const problem = message.startsWith("Expected") ? `e${message.slice(1)}` : message
       return Effect.fail(
-        new InvalidArgument({ argument: [argument, ...path].join("."), value: render(at(input, path)), problem })
+        new InvalidArgument({ argument: named(path), value: render(at(input, path)), problem })
       )
     },
     onRight: (service) =>
-      Key.validateSegment(`${argument}.id`, service.id).pipe(
-        Effect.zipRight(Key.validate(`${argument}.name`, service.name)),
+      Key.validateSegment(named(["id"]), service.id).pipe(
+        Effect.zipRight(Key.validate(named(["name"]), service.name)),
         Effect.as(service)
       )
   })
+}
 
 /** Where entries stand: `<prefix>/<name>/<id>`. */
 export interface Layout {

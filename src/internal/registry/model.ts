@@ -20,8 +20,9 @@ export const ServiceInfo = Schema.Struct({
   name: Schema.NonEmptyString,
   /** A host name or an IP address, without the port. */
   address: Schema.NonEmptyString.pipe(
-    // eslint-disable-next-line no-control-regex
-    Schema.filter((address) => !/[\s\u0000-\u001f\u007f]/.test(address) || "must not contain blanks or control characters")
+    Schema.filter((address) =>
+      !/[\s\u0000-\u001f\u007f]/.test(address) || "must not contain blanks or control characters"
+    )
   ),
   /** From 1 to 65535. */
   port: Schema.Int.pipe(Schema.between(1, 65_535)),
@@ -116,6 +117,19 @@ export interface Registration {
 }
 
 /**
+ * The last known instances of a service, and how fresh they are.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface InstancesState {
+  /** By id; empty while nothing was read yet, as `state` tells. */
+  readonly instances: ReadonlyArray<ServiceInfo>
+  /** `Following`, or `Stale` with the time since when etcd was not heard of, or `Loading` before the first read. */
+  readonly state: MirrorState
+}
+
+/**
  * A local copy of a service's instances, kept current. Reading it costs no round trip.
  *
  * @since 0.1.0
@@ -124,8 +138,8 @@ export interface Registration {
 export interface ServiceCopy {
   /** The instances by id: the last known ones while etcd is away. Waits for the first read of etcd. */
   readonly instances: Effect.Effect<ReadonlyArray<ServiceInfo>, EtcdError>
-  /** Whether the copy follows etcd, or since when it could not. */
-  readonly state: Effect.Effect<MirrorState>
+  /** The last known instances, without waiting, and how fresh they are. */
+  readonly latest: Effect.Effect<InstancesState>
   /** The present instances as puts, then every change. */
   readonly events: Stream.Stream<ServiceEvent, EtcdError>
   /** The present list, then the newest whenever it is another one. */

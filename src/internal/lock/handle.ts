@@ -4,13 +4,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { EtcdClient } from "../EtcdClient.js"
-import type { Body, LockHandle, WithLockOptions } from "../Lock.js"
-import { LockExpired, LockNotHeld } from "../LockError.js"
-import type { Entry, Session, SessionExpired } from "../Session.js"
-import * as Txn from "../Txn.js"
-import { leaseHex } from "./ids.js"
-import * as KeyWatch from "./keyWatch.js"
+import type { EtcdClient } from "../../EtcdClient.js"
+import type { Body, LockHandle, WithLockOptions } from "../../Lock.js"
+import { LockExpired, LockNotHeld } from "../../LockError.js"
+import type { Entry, Session, SessionExpired } from "../../Session.js"
+import * as Txn from "../../Txn.js"
+import { leaseHex } from "../ids.js"
+import * as KeyWatch from "../keyWatch.js"
 
 /** A queue entry whose turn it is. */
 export interface Won {
@@ -81,7 +81,9 @@ export const make = (
       guard: Txn.createRevision(entry.key, "=", fencingToken),
       lost: Effect.raceFirst(Effect.mapError(session.expired, overBy), Deferred.await(deleted)),
       ttl: Effect.zipRight(check, client.leaseTimeToLive(lease)).pipe(
-        Effect.map(({ remaining }) => remaining),
+        Effect.map(({ remaining }) =>
+          remaining
+        ),
         Effect.catchIf(
           (error) => error._tag === "EtcdError" && error.reason === "LeaseNotFound",
           () => Effect.fail(expired("revoked"))

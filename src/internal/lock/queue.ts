@@ -7,13 +7,13 @@
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
-import type { EtcdClient } from "../EtcdClient.js"
-import type { EtcdError } from "../EtcdError.js"
-import * as Key from "../Key.js"
-import type { Entry } from "../Session.js"
-import type { Compare, KeyValue, Op, OpResponse } from "../Txn.js"
-import * as Txn from "../Txn.js"
-import * as KeyWatch from "./keyWatch.js"
+import type { EtcdClient } from "../../EtcdClient.js"
+import type { EtcdError } from "../../EtcdError.js"
+import * as Key from "../../Key.js"
+import type { Entry } from "../../Session.js"
+import type { Compare, KeyValue, Op, OpResponse } from "../../Txn.js"
+import * as Txn from "../../Txn.js"
+import * as KeyWatch from "../keyWatch.js"
 
 type Client = EtcdClient["Type"]
 
@@ -121,9 +121,12 @@ export const awaitTurn = (
 ): Effect.Effect<void, EtcdError | Evicted> => {
   if (reads === undefined) return awaitHead(client, folder, entry)
   const candidate = kvsOf(reads).find(({ createRevision }) => createRevision < entry.createRevision)
-  return Effect.flatMap(predecessorAmong(client, folder, entry, candidate), (predecessor) =>
-    predecessor === undefined ? Effect.void : Effect.zipRight(
-      KeyWatch.awaitGone(client, predecessor.key, predecessor.createRevision),
-      awaitHead(client, folder, entry)
-    ))
+  return Effect.flatMap(
+    predecessorAmong(client, folder, entry, candidate),
+    (predecessor) =>
+      predecessor === undefined ? Effect.void : Effect.zipRight(
+        KeyWatch.awaitGone(client, predecessor.key, predecessor.createRevision),
+        awaitHead(client, folder, entry)
+      )
+  )
 }

@@ -10,11 +10,11 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { WatchError } from "../EtcdClient.js"
-import type { Change, Snapshot } from "../Mirror.js"
-import type { MirrorLog } from "./mirrorLog.js"
-import { apply, difference, sorted } from "./mirrorLog.js"
-import type { WatchEvent } from "./transport.js"
+import type { WatchError } from "../../EtcdClient.js"
+import type { Change, Snapshot } from "../../Mirror.js"
+import type { WatchEvent } from "../transport.js"
+import type { MirrorLog } from "./log.js"
+import { apply, difference, sorted } from "./log.js"
 
 /** A watch of the mirror's keys, from the revision after a state. */
 export type Replay = (

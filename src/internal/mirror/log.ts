@@ -10,10 +10,10 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
-import type { Change, Snapshot } from "../Mirror.js"
-import type { KeyValue } from "../Txn.js"
-import { fromBinary, toBinary } from "./bytes.js"
-import type { WatchEvent } from "./transport.js"
+import type { Change, Snapshot } from "../../Mirror.js"
+import type { KeyValue } from "../../Txn.js"
+import { fromBinary, toBinary } from "../bytes.js"
+import type { WatchEvent } from "../transport.js"
 
 type Entries = HashMap.HashMap<string, KeyValue>
 
@@ -64,7 +64,9 @@ export const difference = (from: Entries, to: Snapshot): ReadonlyArray<Change> =
   const puts: Array<Change & { readonly _tag: "Put" }> = []
   for (const [key, kv] of to.entries) {
     const previous = Option.getOrUndefined(HashMap.get(from, key))
-    if (previous === undefined || previous.modRevision !== kv.modRevision || previous.createRevision !== kv.createRevision) {
+    if (
+      previous === undefined || previous.modRevision !== kv.modRevision || previous.createRevision !== kv.createRevision
+    ) {
       puts.push({ _tag: "Put", kv, previous })
     }
   }
@@ -94,7 +96,11 @@ export const apply = (
       changes.push({ _tag: "Delete", key: kv.key, modRevision: kv.modRevision, previous })
     }
   }
-  const after = { entries: changes.length === 0 ? state.entries : HashMap.endMutation(entries), revision, epoch: state.epoch }
+  const after = {
+    entries: changes.length === 0 ? state.entries : HashMap.endMutation(entries),
+    revision,
+    epoch: state.epoch
+  }
   return { after, changes }
 }
 
@@ -148,7 +154,8 @@ export const make = (maxEvents: number): MirrorLog => {
     next,
     since: (number) => number < first ? undefined : batches.slice(number - first),
     following: (from, to) => {
-      const fits = ({ epoch, revision }: Snapshot) => epoch === from.epoch && revision >= from.revision && revision <= to
+      const fits = ({ epoch, revision }: Snapshot) =>
+        epoch === from.epoch && revision >= from.revision && revision <= to
       if (current !== undefined && fits(current)) return { number: next(), before: current }
       const at = batches.findLastIndex(({ before }) => fits(before))
       return at < 0 ? undefined : { number: first + at, before: batches[at].before }

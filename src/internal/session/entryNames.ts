@@ -3,7 +3,7 @@
  * has deleted since the last compaction when it reads a queue, so a new name for every acquisition would make a busy lock
  * slower and slower.
  */
-import { leaseHex } from "./ids.js"
+import { leaseHex } from "../ids.js"
 
 export interface EntryName {
   readonly key: string

@@ -6,9 +6,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { EtcdClient } from "../EtcdClient.js"
-import type { EtcdError } from "../EtcdError.js"
-import type { TxnRequest } from "../Txn.js"
+import type { EtcdClient } from "../../EtcdClient.js"
+import type { EtcdError } from "../../EtcdError.js"
+import type { TxnRequest } from "../../Txn.js"
 
 export interface Removal {
   /** For the log. */

@@ -1,0 +1,423 @@
+/**
+ * A registry of services: what registers stays registered for as long as its process lives, and who looks for a service
+ * always has its instances at hand.
+ *
+ * Entries are those of the Go module `coord`: `/services/<name>/<id>`, with JSON.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as RcMap from "effect/RcMap"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { EtcdClient } from "./EtcdClient.js"
+import type { EtcdError, InvalidArgument } from "./EtcdError.js"
+import * as Copy from "./internal/registry/copy.js"
+import * as Entry from "./internal/registry/entry.js"
+import type { Keeper } from "./internal/registry/keeper.js"
+import * as Keepers from "./internal/registry/keeper.js"
+import * as model from "./internal/registry/model.js"
+import * as validate from "./internal/validate.js"
+import * as Key from "./Key.js"
+import * as Mirror from "./Mirror.js"
+import { Sessions } from "./Session.js"
+import * as Txn from "./Txn.js"
+
+export {
+  /**
+   * What was named is not there.
+   *
+   * @since 0.1.0
+   * @category errors
+   */
+  NotFound,
+  /**
+   * One instance of a service, and its Schema.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  ServiceInfo
+} from "./internal/registry/model.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  InstancesState,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Registration,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  RegistrationStatus,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  ServiceCopy,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  ServiceEvent,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  ServiceInput
+} from "./internal/registry/model.js"
+
+/**
+ * @since 0.1.0
+ * @category options
+ */
+export interface RegisterOptions {
+  /**
+   * How long the entry outlives a process that dies or loses etcd. Default 30 seconds; rounded up to seconds, and etcd
+   * raises it to 2 or more. Registrations of one time to live share a lease.
+   */
+  readonly ttl?: Duration.DurationInput | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category options
+ */
+export interface Options {
+  /** What the keys begin with. Default `/services`, as in Go. */
+  readonly prefix?: string | undefined
+}
+
+/**
+ * The registry. Names of services may have several segments (`billing/api`), ids have one; both are refused as
+ * `InvalidArgument` when they are no names (see `Key`), before anything is sent.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class Registry extends Context.Tag("effect-coord/Registry")<Registry, {
+  /**
+   * Registers a service until the scope closes.
+   *
+   * It is registered when this succeeds; what stood under the same name and id is replaced. On failure nothing stays
+   * behind. From then on the entry is kept: put back after the loss of its lease, its deletion by others, a restart of
+   * etcd with or without its data, an outage however long. When somebody else registers the same name and id, that is
+   * respected, told by `status`, and undone only when they go. Closing the scope deletes the entry at once, and never that
+   * of a successor; it takes 2 seconds at most, and while etcd is away the delete is repeated in the background.
+   *
+   * Fails with `InvalidArgument` that names the field (`service.port`) or `ttl`, and with `EtcdError` when one of its
+   * calls meets the client's deadline or is refused.
+   */
+  readonly register: (
+    service: model.ServiceInput,
+    options?: RegisterOptions
+  ) => Effect.Effect<model.Registration, InvalidArgument | EtcdError, Scope.Scope>
+  /**
+   * Ends the registration with this id, of one service, or wherever the id is found. Registrations of this `Registry` end
+   * as with their `unregister`. An entry of another process is deleted, once: if that process lives and keeps it, it will
+   * come back. Fails with `NotFound` when there is none.
+   */
+  readonly unregister: (id: string, name?: string) => Effect.Effect<void, model.NotFound | InvalidArgument | EtcdError>
+  /** The instances of a service by id, as the quorum knows them now. Entries that are no service are logged and skipped. */
+  readonly discover: (
+    name: string
+  ) => Effect.Effect<ReadonlyArray<model.ServiceInfo>, InvalidArgument | EtcdError>
+  /** The names of the services that have entries. */
+  readonly services: Effect.Effect<ReadonlyArray<string>, EtcdError>
+  /**
+   * A local copy of a service's instances until the scope closes. All who follow a service share one copy and one watch;
+   * it is kept for another 30 seconds after the last of them.
+   */
+  readonly follow: (name: string) => Effect.Effect<model.ServiceCopy, InvalidArgument, Scope.Scope>
+  /**
+   * The present instances as puts, then every change: each once, in order, without a gap, through outages. An entry that
+   * turns into something that is no service is a `Delete`. Fails only when etcd refuses to be read (permissions).
+   */
+  readonly watch: (name: string) => Stream.Stream<model.ServiceEvent, InvalidArgument | EtcdError>
+  /**
+   * The whole list by id, now and whenever it changed; who is slow gets the newest. While etcd is away the last list
+   * stands: an empty one comes only when etcd said so.
+   */
+  readonly instances: (
+    name: string
+  ) => Stream.Stream<ReadonlyArray<model.ServiceInfo>, InvalidArgument | EtcdError>
+  /** The last known instances, at once, and how fresh they are. Follows the service from now on, if nobody does yet. */
+  readonly instancesState: (name: string) => Effect.Effect<model.InstancesState, InvalidArgument>
+}>() {}
+
+const defaultTtl = Duration.seconds(30)
+const copiesIdle = Duration.seconds(30)
+
+/**
+ * The registry over the client and the sessions of its context. Closing the scope ends the local copies; registrations
+ * end with their own scopes.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  options: Options = {}
+): Effect.Effect<Registry["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
+  Effect.gen(function*() {
+    const layout = yield* Entry.layout(options.prefix ?? "/services")
+    const client = yield* EtcdClient
+    const sessions = yield* Sessions
+    const background = yield* Effect.scope
+    const own = Context.make(EtcdClient, client).pipe(Context.add(Sessions, sessions))
+    /** What is registered here, by key: usually one each. */
+    const keepers = new Map<string, Set<Keeper>>()
+    const keepersOf = (key: string): ReadonlyArray<Keeper> => Array.from(keepers.get(key) ?? [])
+
+    const copies = yield* RcMap.make({
+      lookup: (name: string) => {
+        const folder = layout.folder(name)
+        return Mirror.make(Key.prefix(folder)).pipe(
+          Effect.map((mirror) => Copy.make(folder, mirror)),
+          Effect.annotateLogs("service", name),
+          Effect.provide(own)
+        )
+      },
+      idleTimeToLive: copiesIdle
+    })
+
+    const add = (key: string, keeper: Keeper): void => {
+      keepers.set(key, (keepers.get(key) ?? new Set()).add(keeper))
+    }
+
+    const forget = (key: string, keeper: Keeper): void => {
+      const present = keepers.get(key)
+      present?.delete(keeper)
+      if (present?.size === 0) keepers.delete(key)
+    }
+
+    const register: Registry["Type"]["register"] = (input, registerOptions) =>
+      Effect.gen(function*() {
+        const service = yield* Entry.validate(input, ["service"])
+        const ttl = yield* validate.ttl(registerOptions?.ttl ?? defaultTtl)
+        const { id, name } = service
+        const key = layout.key(name, id)
+        const parent = yield* Effect.scope
+        return yield* Effect.uninterruptibleMask((restore) =>
+          Effect.gen(function*() {
+            const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
+            let keeper: Keeper | undefined
+            // Forgotten last: who registers the same key before it is deleted must not use the same lease.
+            yield* Scope.addFinalizer(scope, Effect.sync(() => keeper === undefined ? undefined : forget(key, keeper)))
+            keeper = yield* Keepers.make({
+              key,
+              ttl,
+              service,
+              separate: keepers.has(key),
+              background,
+              isHeld: (lease) => keepersOf(key).some(({ holds }) => holds(lease)),
+              unregister: Effect.uninterruptible(Scope.close(scope, Exit.void))
+            }).pipe(Scope.extend(scope))
+            add(key, keeper)
+            yield* restore(keeper.first).pipe(
+              Effect.withSpan("Registry.register", { attributes: { name, id }, captureStackTrace: false }),
+              Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+            )
+            yield* keeper.keep.pipe(Scope.extend(scope))
+            return keeper.registration
+          })
+        ).pipe(
+          Effect.annotateLogs({ fiber: "effect-coord/registration", service: name, id }),
+          Effect.provide(own)
+        )
+      })
+
+    /** Deletes the entry that is there now; one that comes later is not touched, however often this is sent. */
+    const removeEntry = (key: string | Uint8Array): Effect.Effect<boolean, EtcdError> =>
+      Effect.flatMap(
+        client.get(key),
+        Option.match({
+          onNone: () => Effect.succeed(false),
+          onSome: ({ createRevision }) =>
+            Effect.as(
+              client.txn(
+                { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] },
+                { idempotent: true }
+              ),
+              true
+            )
+        })
+      )
+
+    const allKeys = Effect.map(
+      Stream.runCollect(client.pages({ ...layout.all, keysOnly: true })),
+      (pages) =>
+        Array.from(pages).flatMap(({ kvs }) =>
+          kvs.flatMap(({ key }) => {
+            const parsed = layout.parse(key)
+            return parsed === undefined ? [] : [{ ...parsed, key }]
+          })
+        )
+    )
+
+    const unregister: Registry["Type"]["unregister"] = (id, name) =>
+      Effect.gen(function*() {
+        yield* Key.validateSegment("id", id)
+        if (name !== undefined) yield* Key.validate("name", name)
+        const registrations = Array.from(keepers.values())
+          .flatMap((same) => Array.from(same, ({ registration }) => registration))
+          .filter(({ service }) => service.id === id && (name === undefined || service.name === name))
+        yield* Effect.forEach(registrations, (registration) => registration.unregister, {
+          concurrency: "unbounded",
+          discard: true
+        })
+        if (registrations.length > 0) return
+        const keys = name === undefined
+          ? (yield* allKeys).filter((entry) => entry.id === id).map(({ key }) => key)
+          : [layout.key(name, id)]
+        const removed = yield* Effect.forEach(keys, removeEntry, { concurrency: 16 })
+        if (!removed.includes(true)) return yield* new model.NotFound({ what: "service", id, name })
+        yield* Effect.logDebug("unregistered")
+      }).pipe(
+        Effect.annotateLogs({ service: name ?? "*", id }),
+        Effect.withSpan("Registry.unregister", { attributes: { name, id }, captureStackTrace: false })
+      )
+
+    const discover: Registry["Type"]["discover"] = (name) =>
+      Effect.gen(function*() {
+        yield* Key.validate("name", name)
+        const folder = layout.folder(name)
+        const { kvs } = yield* client.range(Key.prefix(folder))
+        const services = yield* Copy.decodeAll(folder, kvs, Copy.decode)
+        yield* Effect.logDebug(`discovered ${services.length} instances of ${name}`)
+        return services
+      }).pipe(Effect.withSpan("Registry.discover", { attributes: { name }, captureStackTrace: false }))
+
+    const follow: Registry["Type"]["follow"] = (name) =>
+      Effect.flatMap(Key.validate("name", name), (valid) => RcMap.get(copies, valid))
+
+    return {
+      register,
+      unregister,
+      discover,
+      services: Effect.map(allKeys, (entries) => Array.from(new Set(entries.map(({ name }) => name))).sort()).pipe(
+        Effect.withSpan("Registry.services", { captureStackTrace: false })
+      ),
+      follow,
+      watch: (name) => Stream.unwrapScoped(Effect.map(follow(name), ({ events }) => events)),
+      instances: (name) => Stream.unwrapScoped(Effect.map(follow(name), ({ lists }) => lists)),
+      instancesState: (name) => Effect.scoped(Effect.flatMap(follow(name), ({ latest }) => latest))
+    }
+  })
+
+/**
+ * Fails with `InvalidArgument` for a prefix that is no name.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options = {}): Layer.Layer<Registry, InvalidArgument, EtcdClient | Sessions> =>
+  Layer.scoped(Registry, make(options))
+
+/**
+ * Registers a service for as long as the layer lives. Provide what it depends on (its server, say) to this layer: then it
+ * registers when that is up, and unregisters before that goes down.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerService = (
+  service: model.ServiceInput,
+  options?: RegisterOptions
+): Layer.Layer<never, InvalidArgument | EtcdError, Registry> => Layer.scopedDiscard(register(service, options))
+
+/**
+ * `register` of the context's {@link Registry}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const register = (
+  service: model.ServiceInput,
+  options?: RegisterOptions
+): Effect.Effect<model.Registration, InvalidArgument | EtcdError, Registry | Scope.Scope> =>
+  Effect.flatMap(Registry, (registry) => registry.register(service, options))
+
+/**
+ * `unregister` of the context's {@link Registry}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const unregister = (
+  id: string,
+  name?: string
+): Effect.Effect<void, model.NotFound | InvalidArgument | EtcdError, Registry> =>
+  Effect.flatMap(Registry, (registry) => registry.unregister(id, name))
+
+/**
+ * `discover` of the context's {@link Registry}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const discover = (
+  name: string
+): Effect.Effect<ReadonlyArray<model.ServiceInfo>, InvalidArgument | EtcdError, Registry> =>
+  Effect.flatMap(Registry, (registry) => registry.discover(name))
+
+/**
+ * `services` of the context's {@link Registry}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const services: Effect.Effect<ReadonlyArray<string>, EtcdError, Registry> = Effect.flatMap(
+  Registry,
+  (registry) => registry.services
+)
+
+/**
+ * `follow` of the context's {@link Registry}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const follow = (
+  name: string
+): Effect.Effect<model.ServiceCopy, InvalidArgument, Registry | Scope.Scope> =>
+  Effect.flatMap(Registry, (registry) => registry.follow(name))
+
+/**
+ * `watch` of the context's {@link Registry}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const watch = (name: string): Stream.Stream<model.ServiceEvent, InvalidArgument | EtcdError, Registry> =>
+  Stream.unwrap(Effect.map(Registry, (registry) => registry.watch(name)))
+
+/**
+ * `instances` of the context's {@link Registry}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const instances = (
+  name: string
+): Stream.Stream<ReadonlyArray<model.ServiceInfo>, InvalidArgument | EtcdError, Registry> =>
+  Stream.unwrap(Effect.map(Registry, (registry) => registry.instances(name)))
+
+/**
+ * `instancesState` of the context's {@link Registry}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const instancesState = (name: string): Effect.Effect<model.InstancesState, InvalidArgument, Registry> =>
+  Effect.flatMap(Registry, (registry) => registry.instancesState(name))
