@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import * as EffectConfig from "effect/Config"
+import type * as EffectConfig from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Config from "./Config.js"
 import * as EtcdClient from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
+import { unwrap } from "./internal/wrapped.js"
 import * as Lock from "./Lock.js"
 import * as Registry from "./Registry.js"
 import * as Session from "./Session.js"
@@ -84,7 +85,7 @@ export const layer = (options: Options = {}): Layer.Layer<Coord, InvalidArgument
 export const layerConfig = (
   options: EffectConfig.Config.Wrap<Options>
 ): Layer.Layer<Coord, InvalidArgument | ConfigError.ConfigError> =>
-  Layer.unwrapEffect(Effect.map(EffectConfig.unwrap(options), layer))
+  Layer.unwrapEffect(Effect.map(unwrap(options), layer))
 
 /**
  * All services over an embedded etcd in this process, of its own: for examples, tests and development. No server is

@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -23,6 +23,7 @@ import * as Engine from "./internal/engine/engine.js"
 import type { Pem } from "./internal/grpc/credentials.js"
 import * as grpc from "./internal/grpc/make.js"
 import * as clientOptions from "./internal/options.js"
+import { unwrap } from "./internal/wrapped.js"
 import type {
   Bytes,
   DeleteRequest,
@@ -306,7 +307,7 @@ export const layer = (options: Options = {}): Layer.Layer<EtcdClient, InvalidArg
 export const layerConfig = (
   options: Config.Config.Wrap<Options>
 ): Layer.Layer<EtcdClient, InvalidArgument | ConfigError.ConfigError> =>
-  Layer.scoped(EtcdClient, Effect.flatMap(Config.unwrap(options), make))
+  Layer.scoped(EtcdClient, Effect.flatMap(unwrap(options), make))
 
 /**
  * A client of a new embedded engine: etcd's behaviour inside this process, under Effect's `Clock`, with no server. Only

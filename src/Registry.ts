@@ -176,8 +176,8 @@ export const make = (
     const background = yield* Effect.scope
     const own = Context.make(EtcdClient, client).pipe(Context.add(Sessions, sessions))
     /** What is registered here, by key: usually one each. */
-    const keepers = new Map<string, Set<Keeper>>()
-    const keepersOf = (key: string): ReadonlyArray<Keeper> => Array.from(keepers.get(key) ?? [])
+    const keepers = new Map<string, Map<Scope.Scope, Keeper>>()
+    const keepersOf = (key: string): ReadonlyArray<Keeper> => Array.from(keepers.get(key)?.values() ?? [])
 
     const copies = yield* RcMap.make({
       lookup: (name: string) => {
@@ -191,19 +191,19 @@ export const make = (
       idleTimeToLive: copiesIdle
     })
 
-    const add = (key: string, keeper: Keeper): void => {
-      keepers.set(key, (keepers.get(key) ?? new Set()).add(keeper))
+    const add = (key: string, scope: Scope.Scope, keeper: Keeper): void => {
+      keepers.set(key, (keepers.get(key) ?? new Map()).set(scope, keeper))
     }
 
-    const forget = (key: string, keeper: Keeper): void => {
+    const forget = (key: string, scope: Scope.Scope): void => {
       const present = keepers.get(key)
-      present?.delete(keeper)
+      present?.delete(scope)
       if (present?.size === 0) keepers.delete(key)
     }
 
     const register: Registry["Type"]["register"] = (input, registerOptions) =>
       Effect.gen(function*() {
-        const service = yield* Entry.validate(input, ["service"])
+        const service = yield* Entry.validateService(input, ["service"])
         const ttl = yield* validate.ttl(registerOptions?.ttl ?? defaultTtl)
         const { id, name } = service
         const key = layout.key(name, id)
@@ -211,10 +211,9 @@ export const make = (
         return yield* Effect.uninterruptibleMask((restore) =>
           Effect.gen(function*() {
             const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
-            let keeper: Keeper | undefined
             // Forgotten last: who registers the same key before it is deleted must not use the same lease.
-            yield* Scope.addFinalizer(scope, Effect.sync(() => keeper === undefined ? undefined : forget(key, keeper)))
-            keeper = yield* Keepers.make({
+            yield* Scope.addFinalizer(scope, Effect.sync(() => forget(key, scope)))
+            const keeper = yield* Keepers.make({
               key,
               ttl,
               service,
@@ -223,7 +222,7 @@ export const make = (
               isHeld: (lease) => keepersOf(key).some(({ holds }) => holds(lease)),
               unregister: Effect.uninterruptible(Scope.close(scope, Exit.void))
             }).pipe(Scope.extend(scope))
-            add(key, keeper)
+            add(key, scope, keeper)
             yield* restore(keeper.first).pipe(
               Effect.withSpan("Registry.register", { attributes: { name, id }, captureStackTrace: false }),
               Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
@@ -270,7 +269,7 @@ export const make = (
         yield* Key.validateSegment("id", id)
         if (name !== undefined) yield* Key.validate("name", name)
         const registrations = Array.from(keepers.values())
-          .flatMap((same) => Array.from(same, ({ registration }) => registration))
+          .flatMap((same) => Array.from(same.values(), ({ registration }) => registration))
           .filter(({ service }) => service.id === id && (name === undefined || service.name === name))
         yield* Effect.forEach(registrations, (registration) => registration.unregister, {
           concurrency: "unbounded",

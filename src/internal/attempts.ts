@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import { EtcdClient } from "../EtcdClient.js"
 import { EtcdError } from "../EtcdError.js"
-import type { Compare, Op, OpResponse } from "../Txn.js"
+import type { Compare, KeyValue, Op, OpResponse } from "../Txn.js"
 import * as Txn from "../Txn.js"
 import { toText } from "./bytes.js"
 
@@ -61,7 +61,13 @@ const withdrawn = "withdrawn"
 const leaseTtl = Duration.seconds(60)
 const closeTimeout = Duration.seconds(2)
 /** How often a request that was withdrawn is sent again before its failure is passed on. */
-const repetitions = 3
+const repetitions = 8
+
+/** The marker is not where this client left it, so that nothing was done: its lease is gone. */
+const markerGone = "markerGone"
+
+const markerOf = (answer: OpResponse | undefined): KeyValue | undefined =>
+  answer?._tag === "Range" ? answer.response.kvs[0] : undefined
 
 export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Effect.gen(function*() {
   const client = yield* EtcdClient
@@ -125,18 +131,27 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
     slot.isOpen = false
   }
 
-  const send = (slot: Slot, request: Request, left: number): Effect.Effect<Outcome, EtcdError> =>
+  const send = (
+    slot: Slot,
+    request: Request,
+    left: number
+  ): Effect.Effect<Outcome | typeof markerGone, EtcdError> =>
     Effect.suspend(() => {
       slot.isOpen = true
       return client.txn({
         compare: [...request.compare, unmoved(slot)],
         success: [...request.success, move(slot, applied)],
-        failure: request.failure
+        failure: [Txn.range({ key: slot.key, keysOnly: true }), ...request.failure ?? []]
       })
     }).pipe(
-      Effect.map(({ header: { revision }, responses, succeeded }): Outcome => {
-        moved(slot, succeeded ? revision : slot.modRevision)
-        return succeeded ? { applied: true, revision } : { applied: false, reads: responses, revision }
+      Effect.map(({ header: { revision }, responses: [marker, ...reads], succeeded }) => {
+        if (succeeded) {
+          moved(slot, revision)
+          return { applied: true, revision } as const
+        }
+        if ((markerOf(marker)?.modRevision ?? 0n) !== slot.modRevision) return markerGone
+        slot.isOpen = false
+        return { applied: false, reads, revision } as const
       }),
       Effect.catchAll((error) => {
         slot.isOpen = error.mayBeApplied
@@ -147,7 +162,12 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
       })
     )
 
-  const withdraw = (slot: Slot, request: Request, error: EtcdError, left: number): Effect.Effect<Outcome, EtcdError> =>
+  const withdraw = (
+    slot: Slot,
+    request: Request,
+    error: EtcdError,
+    left: number
+  ): Effect.Effect<Outcome | typeof markerGone, EtcdError> =>
     client.txn({
       compare: [unmoved(slot)],
       success: [move(slot, withdrawn)],
@@ -156,12 +176,12 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
       Effect.matchEffect({
         onFailure: () => Effect.fail(error),
         onSuccess: ({ header, responses: [answer], succeeded }) => {
-          const marker = answer?._tag === "Range" ? answer.response.kvs[0] : undefined
+          const marker = markerOf(answer)
           // Gone with its lease, and what it told with it.
           if (!succeeded && marker === undefined) return Effect.fail(error)
           moved(slot, marker?.modRevision ?? header.revision)
           return marker !== undefined && toText(marker.value) === applied
-            ? Effect.succeed<Outcome>({ applied: true, revision: marker.modRevision })
+            ? Effect.succeed({ applied: true, revision: marker.modRevision } as const)
             : send(slot, request, left - 1)
         }
       })
@@ -171,8 +191,12 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
     lease.idle.pop() ?? { key: `${prefix}${clientId}-${slots++}`, lease: lease.id, modRevision: 0n, isOpen: false }
 
   const commit: Attempts["commit"] = (request) =>
-    Effect.flatMap(lease, (lease) =>
-      Effect.acquireUseRelease(
+    Effect.flatMap(lease, (lease) => {
+      const again = Effect.suspend(() => {
+        if (current === lease) current = undefined
+        return commit(request)
+      })
+      return Effect.acquireUseRelease(
         Effect.sync(() => take(lease)),
         (slot) => send(slot, request, repetitions),
         // A marker whose last move is not known is left to the lease.
@@ -187,14 +211,12 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
           (error) =>
             Effect.matchEffect(renew(lease), {
               onSuccess: () => Effect.fail(error),
-              onFailure: ({ reason }) => {
-                if (reason !== "LeaseNotFound") return Effect.fail(error)
-                if (current === lease) current = undefined
-                return commit(request)
-              }
+              onFailure: ({ reason }) => reason === "LeaseNotFound" ? Effect.succeed(markerGone) : Effect.fail(error)
             })
-        )
-      ))
+        ),
+        Effect.flatMap((outcome) => outcome === markerGone ? again : Effect.succeed(outcome))
+      )
+    })
 
   return { commit }
 })

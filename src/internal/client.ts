@@ -48,6 +48,24 @@ const leaseNotFound = (operation: string): EtcdError =>
     detail: "etcdserver: requested lease not found"
   })
 
+/** The watch was asked for in vain: of whom, or why of nobody. */
+const notCreated = (
+  { key }: KeyRange,
+  timeout: Duration.Duration,
+  connection: WatchHub.WatchConnection
+): EtcdError =>
+  new EtcdError({
+    operation: "watch",
+    reason: "DeadlineExceeded",
+    code: 4,
+    ...(connection._tag === "Connected" ? { endpoint: connection.endpoint } : {}),
+    key: toText(key),
+    mayBeApplied: false,
+    detail: `the watch was not created within ${Duration.format(timeout)}${
+      connection._tag === "Connected" ? "" : ` (${connection.reason})`
+    }`
+  })
+
 export const make = (transport: Transport, options: ClientOptions): Effect.Effect<Client, never, Scope.Scope> =>
   Effect.gen(function*() {
     const hub = yield* WatchHub.make(transport, {
@@ -112,18 +130,11 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       const timeout = Duration.millis(millisOf(call))
       return Effect.flatMap(hub.open(request), ({ created, pull }) =>
         Effect.map(
-          Effect.timeoutFail(created, {
+          Effect.timeoutTo(created, {
             duration: timeout,
-            onTimeout: () =>
-              new EtcdError({
-                operation: "watch",
-                reason: "DeadlineExceeded",
-                code: 4,
-                key: toText(request.key),
-                mayBeApplied: false,
-                detail: `the watch was not created within ${Duration.format(timeout)}`
-              })
-          }),
+            onSuccess: Effect.succeed,
+            onTimeout: () => Effect.flatMap(hub.connection.get, (connection) => notCreated(request, timeout, connection))
+          }).pipe(Effect.flatten),
           (revision) => ({ revision, next: pull })
         ))
     }

@@ -46,11 +46,11 @@ const parseRetry = (options: RetryNumbers): Effect.Effect<Schedule.Schedule<unkn
     const initial = yield* positiveDuration("retry.initialDelay", options.initialDelay ?? defaultRetry.initialDelay)
     const max = yield* positiveDuration("retry.maxDelay", options.maxDelay ?? defaultRetry.maxDelay)
     const multiplier = options.multiplier ?? defaultRetry.multiplier
-    if (!(multiplier >= 1)) {
+    if (!(multiplier >= 1 && multiplier < Infinity)) {
       return yield* new InvalidArgument({
         argument: "retry.multiplier",
         value: String(multiplier),
-        problem: "must be at least 1"
+        problem: "must be a number of at least 1"
       })
     }
     return exponential(maxAttempts, initial, max, multiplier)

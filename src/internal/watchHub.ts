@@ -100,6 +100,20 @@ interface Connection {
   messages: number
 }
 
+const newWatcher = (request: WatchOptions): Watcher => ({
+  request,
+  created: Deferred.unsafeMake(FiberId.none),
+  phase: "idle",
+  id: undefined,
+  resume: request.startRevision ?? 0n,
+  origin: undefined,
+  buffer: [],
+  bufferedBytes: 0,
+  held: [],
+  failure: undefined,
+  waiting: undefined
+})
+
 const sizeOf = ({ kv, prevKv }: WatchEvent): number =>
   kv.key.length + kv.value.length + (prevKv === undefined ? 0 : prevKv.value.length)
 
@@ -234,6 +248,8 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       watcher.id = undefined
       if (message.compactRevision === 0n) return refused(from, watcher, message.cancelReason)
       const { compactRevision } = message
+      // etcd 3.5 keeps a watch that it cancelled itself until it is told so, and answers no progress request meanwhile.
+      from.stream.send({ _tag: "Cancel", watchId: message.watchId })
       fail(watcher, new WatchCompacted({ startRevision: watcher.resume, compactRevision }))
     }
 
@@ -277,12 +293,19 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
         detail: `no message for ${options.heartbeatMillis + options.silenceMillis} ms`
       })
 
+    /**
+     * Asks a stream that has been idle for a sign of life: a watch that nobody listens to, cancelled when it is created.
+     * A progress request would be the obvious question, but depending on its version and on what else is watched, etcd
+     * does not answer it.
+     */
     const heartbeat = (from: Connection): Effect.Effect<never, EtcdError> =>
       Effect.gen(function*() {
         const seen = from.messages
         yield* Effect.sleep(Duration.millis(options.heartbeatMillis))
         if (from.messages !== seen || (from.byId.size === 0 && from.pending.length === 0)) return
-        from.stream.send({ _tag: "Progress" })
+        const question = newWatcher({ key: "\0", noPut: true, noDelete: true })
+        create(question)
+        question.phase = "done"
         yield* Effect.sleep(Duration.millis(options.silenceMillis))
         if (from.messages !== seen) return
         from.stream.suspect("silent")
@@ -377,19 +400,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
     const open: WatchHub["open"] = (request) =>
       Effect.acquireRelease(
         Effect.sync(() => {
-          const watcher: Watcher = {
-            request,
-            created: Deferred.unsafeMake(FiberId.none),
-            phase: "idle",
-            id: undefined,
-            resume: request.startRevision ?? 0n,
-            origin: undefined,
-            buffer: [],
-            bufferedBytes: 0,
-            held: [],
-            failure: undefined,
-            waiting: undefined
-          }
+          const watcher = newWatcher(request)
           watchers.add(watcher)
           wanted.unsafeOpen()
           create(watcher)

@@ -3,8 +3,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { EtcdError } from "../../src/EtcdError.js"
+import { EtcdClient } from "../../src/EtcdClient.js"
 import * as TestEtcd from "../../src/testing.js"
 import { call, connect, create, failure, keysOf, openLease, openWatch, outcome, settle, show } from "./support.js"
 
@@ -155,7 +157,7 @@ describe("callers", () => {
   it.effect("get the etcd of a layer", () =>
     Effect.scoped(Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
-      const client = yield* TestEtcd.client({ name: "mine" })
+      const client = yield* etcd.transport({ name: "mine" })
       yield* client.put({ key: "a", value: "1" }, call)
       assert.strictEqual(yield* etcd.revision, 2n)
       assert.strictEqual((yield* etcd.connection("mine").usage).calls.put, 1)

@@ -23,28 +23,51 @@ const typeConstructor = (ast: AST.Declaration): string | undefined =>
 /** Any index of an array, any name of a record. */
 const any = "[]"
 
-/** Recursive schemas are visited once; ones that never repeat are given up after this many nodes. */
-const maxNodes = 100_000
-
 /**
- * The encoded side is walked through `from` rather than built by `AST.encodedAST`, which makes a new tree at every turn of
- * a recursive schema.
+ * Where a walk stands. Recursive schemas are not finite trees: `typeAST` and `encodedAST` make new nodes at every turn, so a
+ * turn is known by the annotations that the copies of a `Suspend` share, and what has no end otherwise is given up.
  */
-const findNotJson = (root: AST.AST): NotJson | undefined => {
-  const seen = { value: new Set<AST.AST>(), property: new Set<AST.AST>() }
+interface Trail {
+  readonly depth: number
+  readonly turns: ReadonlyArray<AST.Annotations>
+}
 
-  const first = <A>(items: ReadonlyArray<A>, find: (item: A, index: number) => NotJson | undefined) => {
-    for (const [index, item] of items.entries()) {
-      const found = find(item, index)
-      if (found !== undefined) return found
-    }
-    return undefined
+const start: Trail = { depth: 0, turns: [] }
+const maxDepth = 200
+const maxNodes = 20_000
+
+type Visit = "new" | "known" | "endless"
+
+/** Enters a node once. */
+const entering = () => {
+  const seen = new Set<AST.AST>()
+  return (ast: AST.AST, { depth, turns }: Trail): Visit => {
+    if (seen.has(ast) || (AST.isSuspend(ast) && turns.includes(ast.annotations))) return "known"
+    if (depth > maxDepth || seen.size > maxNodes) return "endless"
+    seen.add(ast)
+    return "new"
   }
+}
+
+const below = (ast: AST.AST, { depth, turns }: Trail): Trail => ({
+  depth: depth + 1,
+  turns: AST.isSuspend(ast) ? [...turns, ast.annotations] : turns
+})
+
+const findNotJson = (root: AST.AST): NotJson | undefined => {
+  const enter = { value: entering(), property: entering() }
 
   /** A property that is undefined reads back as one that is not there: the same to a schema that allows it. */
-  const go = (ast: AST.AST, path: ReadonlyArray<string>, as: "value" | "property"): NotJson | undefined => {
-    if (seen[as].has(ast) || seen[as].size > maxNodes) return undefined
-    seen[as].add(ast)
+  const go = (
+    ast: AST.AST,
+    trail: Trail,
+    path: ReadonlyArray<string>,
+    as: "value" | "property"
+  ): NotJson | undefined => {
+    // What is given up here is left to the values.
+    if (enter[as](ast, trail) !== "new") return undefined
+    const inner = (type: AST.AST, name: ReadonlyArray<string>, as: "value" | "property") =>
+      go(type, below(ast, trail), [...path, ...name], as)
     switch (ast._tag) {
       case "UndefinedKeyword":
       case "VoidKeyword":
@@ -67,56 +90,74 @@ const findNotJson = (root: AST.AST): NotJson | undefined => {
           : undefined
       }
       case "TupleType":
-        return first(ast.elements, ({ type }, index) => go(type, [...path, String(index)], "value")) ??
-          first(ast.rest, ({ type }) => go(type, [...path, any], "value"))
+        return first(ast.elements, ({ type }, index) => inner(type, [String(index)], "value")) ??
+          first(ast.rest, ({ type }) => inner(type, [any], "value"))
       case "TypeLiteral":
         return first(ast.propertySignatures, ({ name, type }) =>
           typeof name === "symbol"
             ? notJson(path, "a property named by a symbol")
-            : go(type, [...path, String(name)], "property")) ??
+            : inner(type, [String(name)], "property")) ??
           first(ast.indexSignatures, ({ parameter, type }) =>
             AST.isSymbolKeyword(AST.encodedAST(parameter))
               ? notJson(path, "properties named by symbols")
-              : go(type, [...path, any], "value"))
+              : inner(type, [any], "value"))
       case "Union":
-        return first(ast.types, (type) => go(type, path, as))
+        return first(ast.types, (type) => inner(type, [], as))
       case "Suspend":
-        return go(ast.f(), path, as)
+        return inner(ast.f(), [], as)
       case "Refinement":
       case "Transformation":
-        return go(ast.from, path, as)
+        return inner(ast.from, [], as)
       default:
         return undefined
     }
   }
-  return go(root, [], "value")
+  return go(root, start, [], "value")
+}
+
+const first = <A>(
+  items: ReadonlyArray<A>,
+  find: (item: A, index: number) => NotJson | undefined
+): NotJson | undefined => {
+  for (const [index, item] of items.entries()) {
+    const found = find(item, index)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+/** Everything a schema is made of, on both of its sides. */
+const parts = (ast: AST.AST): ReadonlyArray<AST.AST> => {
+  switch (ast._tag) {
+    case "Declaration":
+      return ast.typeParameters
+    case "TupleType":
+      return [...ast.elements, ...ast.rest].map(({ type }) => type)
+    case "TypeLiteral":
+      return [...ast.propertySignatures, ...ast.indexSignatures].map(({ type }) => type)
+    case "Union":
+      return ast.types
+    case "Suspend":
+      return [ast.f()]
+    case "Refinement":
+      return [ast.from]
+    case "Transformation":
+      return [ast.from, ast.to]
+    default:
+      return []
+  }
 }
 
 const isSecret = (root: AST.AST): boolean => {
-  const seen = new Set<AST.AST>()
-  const go = (ast: AST.AST): boolean => {
-    if (seen.has(ast) || seen.size > maxNodes) return false
-    seen.add(ast)
-    switch (ast._tag) {
-      case "Declaration":
-        return typeConstructor(ast) === "effect/Redacted" || ast.typeParameters.some(go)
-      case "TupleType":
-        return ast.elements.some(({ type }) => go(type)) || ast.rest.some(({ type }) => go(type))
-      case "TypeLiteral":
-        return ast.propertySignatures.some(({ type }) => go(type)) || ast.indexSignatures.some(({ type }) => go(type))
-      case "Union":
-        return ast.types.some(go)
-      case "Suspend":
-        return go(ast.f())
-      case "Refinement":
-        return go(ast.from)
-      case "Transformation":
-        return go(ast.from) || go(ast.to)
-      default:
-        return false
-    }
+  const enter = entering()
+  const go = (ast: AST.AST, trail: Trail): boolean => {
+    const visit = enter(ast, trail)
+    // What cannot be seen to its end may hold one.
+    if (visit !== "new") return visit === "endless"
+    return (AST.isDeclaration(ast) && typeConstructor(ast) === "effect/Redacted") ||
+      parts(ast).some((part) => go(part, below(ast, trail)))
   }
-  return go(root)
+  return go(root, start)
 }
 
 const isText = (ast: AST.AST): boolean => {

@@ -60,14 +60,17 @@ export interface ChannelOptions {
 
 interface Peer {
   readonly endpoint: Endpoint
-  readonly client: grpc.Client
+  client: grpc.Client
+  /** Since when somebody waits for its connection. */
+  connectingSince: number | undefined
   /** The number of the failure after which it was left; 0 for none. */
   lastFailure: number
 }
 
 export interface CallContext {
   readonly metadata: grpc.Metadata
-  readonly timeoutMillis: number
+  /** When the call has to be over: see {@link deadlineIn}. */
+  readonly deadline: number
   /** Shown in errors. */
   readonly key?: string | undefined
   /** This member and no other. */
@@ -88,7 +91,7 @@ export interface Channel {
 }
 
 /** gRPC deadlines are wall-clock times of the real machine, whatever `Clock` the program runs under. */
-const deadlineIn = (millis: number): number => Date.now() + millis
+export const deadlineIn = (millis: number): number => Date.now() + millis
 
 const clientOptions = (options: ChannelOptions): grpc.ClientOptions => ({
   "grpc.keepalive_time_ms": options.keepAliveTimeMillis,
@@ -113,15 +116,14 @@ const clientOptions = (options: ChannelOptions): grpc.ClientOptions => ({
 
 export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Scope.Scope> =>
   Effect.gen(function*() {
+    const makeClient = ({ target, tls }: Endpoint): grpc.Client =>
+      new grpc.Client(target, tls ? options.credentials : grpc.credentials.createInsecure(), clientOptions(options))
     const peers = yield* Effect.acquireRelease(
       Effect.sync(() =>
         options.endpoints.map((endpoint): Peer => ({
           endpoint,
-          client: new grpc.Client(
-            endpoint.target,
-            endpoint.tls ? options.credentials : grpc.credentials.createInsecure(),
-            clientOptions(options)
-          ),
+          client: makeClient(endpoint),
+          connectingSince: undefined,
           lastFailure: 0
         }))
       ),
@@ -158,48 +160,62 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
       })
     }
 
+    /** A new connection in place of one that leads nowhere; what still runs over the old one is not cut off. */
+    const reconnect = (peer: Peer): void => {
+      peer.client.close()
+      peer.client = makeClient(peer.endpoint)
+      peer.connectingSince = undefined
+    }
+
+    const stateOf = (peer: Peer): grpc.connectivityState => {
+      const state = peer.client.getChannel().getConnectivityState(true)
+      if (state === grpc.connectivityState.READY || state === grpc.connectivityState.TRANSIENT_FAILURE) {
+        peer.connectingSince = undefined
+        return state
+      }
+      // grpc-js has no time limit for a handshake that is not answered.
+      if (peer.connectingSince !== undefined && Date.now() - peer.connectingSince >= options.connectTimeoutMillis) {
+        reconnect(peer)
+      }
+      peer.connectingSince ??= Date.now()
+      return state
+    }
+
+    const isReady = (peer: Peer): boolean => stateOf(peer) === grpc.connectivityState.READY
+
     /**
      * Resolves once the connection stands or is known to fail (the call that follows then fails at once, and says why).
-     * A member that does not even answer the connection is left after the connect timeout, with nothing sent.
+     * A member that does not even answer the connection is left at the deadline, with nothing sent.
      */
     const connected = (
       peer: Peer,
       call: Method<never, unknown>,
-      timeoutMillis: number
+      deadline: number,
+      key: string | undefined
     ): Effect.Effect<void, EtcdError> =>
       Effect.async<void, EtcdError>((resume) => {
-        const channel = peer.client.getChannel()
-        const waitMillis = Math.min(timeoutMillis, options.connectTimeoutMillis)
-        const deadline = deadlineIn(waitMillis)
+        const begin = Date.now()
         let done = false
         const check = (): void => {
           if (done) return
-          const state = channel.getConnectivityState(true)
-          if (
-            state === grpc.connectivityState.READY ||
-            state === grpc.connectivityState.TRANSIENT_FAILURE ||
-            state === grpc.connectivityState.SHUTDOWN
-          ) {
-            resume(Effect.void)
-          } else {
-            channel.watchConnectivityState(state, deadline, (late) => {
-              if (done) return
-              if (late === undefined) return check()
-              const details = `No connection established within ${waitMillis} ms`
-              resume(
-                Effect.suspend(() => Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, details, undefined)))
-              )
-            })
+          const state = stateOf(peer)
+          if (state === grpc.connectivityState.READY || state === grpc.connectivityState.TRANSIENT_FAILURE) {
+            return resume(Effect.void)
           }
+          if (Date.now() >= deadline) {
+            const details = `No connection established within ${deadline - begin} ms`
+            return resume(Effect.suspend(() =>
+              Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, details, key))
+            ))
+          }
+          const channel = peer.client.getChannel()
+          channel.watchConnectivityState(channel.getConnectivityState(true), deadline, check)
         }
         check()
         return Effect.sync(() => {
           done = true
         })
       })
-
-    const isReady = (peer: Peer): boolean =>
-      peer.client.getChannel().getConnectivityState(true) === grpc.connectivityState.READY
 
     const send = <Request, Response>(
       peer: Peer,
@@ -208,6 +224,7 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
       context: CallContext
     ): Effect.Effect<Response, EtcdError> =>
       Effect.async<Response, EtcdError>((resume) => {
+        let interrupted = false
         try {
           const sent = peer.client.makeUnaryRequest(
             call.path,
@@ -215,8 +232,10 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
             call.deserialize,
             request,
             context.metadata,
-            { deadline: deadlineIn(context.timeoutMillis) },
+            { deadline: context.deadline },
             (error, response) => {
+              // The end of a call that was cancelled says nothing about its member.
+              if (interrupted) return
               if (response !== undefined && error === null) resume(Effect.succeed(response))
               else {
                 resume(Effect.fail(
@@ -225,45 +244,55 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
               }
             }
           )
-          return Effect.sync(() => sent.cancel())
+          return Effect.sync(() => {
+            interrupted = true
+            sent.cancel()
+          })
         } catch (cause) {
           // A closed channel throws where it should call back.
           resume(Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, closedDetails(cause), context.key)))
         }
       })
 
+    const connectDeadline = (millis: number): number => deadlineIn(Math.min(millis, options.connectTimeoutMillis))
+
+    /** While `others` could be asked as well, waiting for the connection leaves time for them. */
     const attempt = <Request, Response>(
       peer: Peer,
       call: Method<Request, Response>,
       request: Request,
-      context: CallContext
+      context: CallContext,
+      others: number
     ): Effect.Effect<Response, EtcdError> =>
       isReady(peer)
         ? send(peer, call, request, context)
-        : Effect.zipRight(connected(peer, call, context.timeoutMillis), send(peer, call, request, context))
+        : Effect.zipRight(
+          connected(peer, call, connectDeadline((context.deadline - Date.now()) / (others + 1)), context.key),
+          send(peer, call, request, context)
+        )
 
     /** Where nothing was sent, the next member is asked at once. */
     const failOver = <Request, Response>(
       call: Method<Request, Response>,
       request: Request,
       context: CallContext,
-      attemptsLeft: number
+      others: number
     ): Effect.Effect<Response, EtcdError> =>
       Effect.suspend(() => {
-        const first = attempt(current, call, request, context)
-        return attemptsLeft <= 1 ? first : Effect.catchIf(
+        const first = attempt(current, call, request, context, others)
+        return others === 0 ? first : Effect.catchIf(
           first,
-          (error) => error.reason === "Unavailable" && !error.mayBeApplied,
-          () => failOver(call, request, context, attemptsLeft - 1)
+          (error) => error.reason === "Unavailable" && !error.mayBeApplied && Date.now() < context.deadline,
+          () => failOver(call, request, context, others - 1)
         )
       })
 
     const unary: Channel["unary"] = (call, request, context) => {
-      if (context.endpoint === undefined) return failOver(call, request, context, peers.length)
+      if (context.endpoint === undefined) return failOver(call, request, context, peers.length - 1)
       const peer = peers.find(({ endpoint }) => endpoint.name === context.endpoint)
       return peer === undefined
         ? Effect.dieMessage(`no such endpoint: ${context.endpoint}`)
-        : Effect.suspend(() => attempt(peer, call, request, context))
+        : Effect.suspend(() => attempt(peer, call, request, context, 0))
     }
 
     const duplex = <Request, Response>(
@@ -273,7 +302,13 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
     ): Effect.Effect<DuplexStream<Request>, EtcdError, Scope.Scope> =>
       Effect.gen(function*() {
         const peer = current
-        if (!isReady(peer)) yield* connected(peer, call, options.connectTimeoutMillis)
+        if (!isReady(peer)) {
+          // Whoever gives up earlier than this does shall find another member when it tries again.
+          yield* Effect.onInterrupt(
+            connected(peer, call, deadlineIn(options.connectTimeoutMillis), undefined),
+            () => Effect.sync(() => leave(peer))
+          )
+        }
         return yield* Effect.acquireRelease(
           Effect.try({
             try: () =>
@@ -291,7 +326,9 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
           endpoint: peer.endpoint.name,
           send,
           suspect: (why) => {
-            if (why === "silent") leave(peer)
+            if (why === "unauthenticated") return
+            leave(peer)
+            reconnect(peer)
           }
         })))
       })

@@ -5,7 +5,9 @@
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { access, constants } from "node:fs/promises"
+import { X509Certificate } from "node:crypto"
+import { readFileSync } from "node:fs"
+import { readFile } from "node:fs/promises"
 import { createSecureContext, rootCertificates } from "node:tls"
 import { InvalidArgument } from "../../EtcdError.js"
 
@@ -34,19 +36,41 @@ const bytesOf = (pem: Exclude<Pem, { readonly file: string }>): Buffer => {
   return typeof value === "string" ? Buffer.from(value, "utf8") : Buffer.from(value)
 }
 
-const readable = (option: string, pem: Pem | undefined): Effect.Effect<void, InvalidArgument> =>
-  pem === undefined || !isFile(pem)
-    ? Effect.void
-    : Effect.tryPromise({
-      try: () => access(pem.file, constants.R_OK),
-      catch: () => new InvalidArgument({ argument: option, value: pem.file, problem: "the file cannot be read" })
+const refuse = (option: string, pem: Pem, problem: string): InvalidArgument =>
+  new InvalidArgument({ argument: option, ...(isFile(pem) ? { value: pem.file } : {}), problem })
+
+const read = (option: string, pem: Pem): Effect.Effect<Buffer, InvalidArgument> =>
+  isFile(pem)
+    ? Effect.tryPromise({
+      try: () => readFile(pem.file),
+      catch: () => refuse(option, pem, "the file cannot be read")
     })
+    : Effect.succeed(bytesOf(pem))
+
+const readCertificate = (option: string, pem: Pem): Effect.Effect<Buffer, InvalidArgument> =>
+  Effect.tap(read(option, pem), (bytes) =>
+    Effect.try({
+      try: () => void new X509Certificate(bytes),
+      catch: () => refuse(option, pem, "not a PEM certificate")
+    }))
+
+/** What Node trusts: its own list, and the file that the environment adds to it. */
+const nodeAuthorities = (): Buffer => {
+  const file = process.env.NODE_EXTRA_CA_CERTS
+  let extra = ""
+  try {
+    if (file !== undefined && file !== "") extra = readFileSync(file, "utf8")
+  } catch {
+    // As Node does, which warns of it at its start.
+  }
+  return Buffer.from([...rootCertificates, extra].join("\n"))
+}
 
 const caProvider = (ca: Pem | undefined): grpc.experimental.CertificateProvider => {
   if (ca !== undefined && isFile(ca)) {
     return new grpc.experimental.FileWatcherCertificateProvider({ caCertificateFile: ca.file, refreshIntervalMs })
   }
-  const caCertificate = ca === undefined ? Buffer.from(rootCertificates.join("\n")) : bytesOf(ca)
+  const caCertificate = ca === undefined ? nodeAuthorities() : bytesOf(ca)
   return {
     addCaCertificateListener: (listener) => process.nextTick(listener, { caCertificate }),
     removeCaCertificateListener: () => {},
@@ -73,14 +97,14 @@ const identityProvider = (cert: Pem, key: Pem): grpc.experimental.CertificatePro
   }
 }
 
-const parses = (
-  option: string,
-  problem: string,
-  context: Parameters<typeof createSecureContext>[0]
-): Effect.Effect<void, InvalidArgument> =>
-  Effect.try({
-    try: () => void createSecureContext(context),
-    catch: () => new InvalidArgument({ argument: option, problem })
+const checkIdentity = (certificate: Pem, privateKey: Pem): Effect.Effect<void, InvalidArgument> =>
+  Effect.gen(function*() {
+    const cert = yield* readCertificate("tls.cert", certificate)
+    const key = yield* read("tls.key", privateKey)
+    yield* Effect.try({
+      try: () => void createSecureContext({ cert, key }),
+      catch: () => refuse("tls.key", privateKey, "not a PEM key that belongs to tls.cert")
+    })
   })
 
 /** Fails with the option that cannot work: an unreadable file, a text that is no PEM, a key without its certificate. */
@@ -88,7 +112,10 @@ export const makeCredentials = (
   tls: TlsOptions
 ): Effect.Effect<grpc.ChannelCredentials, InvalidArgument> =>
   Effect.gen(function*() {
-    const { ca, cert, key } = tls
+    const { ca, cert, key, serverName } = tls
+    if (serverName === "") {
+      return yield* new InvalidArgument({ argument: "tls.serverName", value: "", problem: "must not be empty" })
+    }
     if ((cert === undefined) !== (key === undefined)) {
       const missing = cert === undefined ? "tls.cert" : "tls.key"
       return yield* new InvalidArgument({ argument: missing, problem: "tls.cert and tls.key go together" })
@@ -99,15 +126,8 @@ export const makeCredentials = (
         problem: "give cert and key both as files or both as PEM"
       })
     }
-    yield* readable("tls.ca", ca)
-    yield* readable("tls.cert", cert)
-    yield* readable("tls.key", key)
-    if (ca !== undefined && !isFile(ca)) {
-      yield* parses("tls.ca", "not a PEM certificate", { ca: bytesOf(ca) })
-    }
-    if (cert !== undefined && key !== undefined && !isFile(cert) && !isFile(key)) {
-      yield* parses("tls.key", "not a PEM key that belongs to tls.cert", { cert: bytesOf(cert), key: bytesOf(key) })
-    }
+    if (ca !== undefined) yield* readCertificate("tls.ca", ca)
+    if (cert !== undefined && key !== undefined) yield* checkIdentity(cert, key)
     return grpc.experimental.createCertificateProviderChannelCredentials(
       caProvider(ca),
       cert === undefined || key === undefined ? null : identityProvider(cert, key)

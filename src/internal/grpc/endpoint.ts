@@ -3,6 +3,7 @@
  * several separated by commas.
  */
 import * as Either from "effect/Either"
+import { isIPv6 } from "node:net"
 import { InvalidArgument } from "../../EtcdError.js"
 
 export interface Endpoint {
@@ -19,7 +20,6 @@ const refuse = (value: string, problem: string): Either.Either<never, InvalidArg
   Either.left(new InvalidArgument({ argument: "endpoints", value, problem }))
 
 const hostName = /^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$/
-const ipv6 = /^[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9]+)?$/
 
 const parsePort = (text: string | undefined): number | undefined => {
   if (text === undefined) return defaultPort
@@ -29,8 +29,8 @@ const parsePort = (text: string | undefined): number | undefined => {
 
 const parseAuthority = (text: string): readonly [host: string, port: string | undefined] | undefined => {
   const bracketed = /^\[([^\]]+)\](?::(.*))?$/.exec(text)
-  if (bracketed) return ipv6.test(bracketed[1]) ? [`[${bracketed[1]}]`, bracketed[2]] : undefined
-  if (text.split(":").length > 2) return ipv6.test(text) ? [`[${text}]`, undefined] : undefined
+  if (bracketed) return isIPv6(bracketed[1]) ? [`[${bracketed[1]}]`, bracketed[2]] : undefined
+  if (text.split(":").length > 2) return isIPv6(text) ? [`[${text}]`, undefined] : undefined
   const [host, port] = text.split(":")
   return hostName.test(host) ? [host, port] : undefined
 }
@@ -49,8 +49,6 @@ const parseOne = (text: string, tlsByDefault: boolean): Either.Either<Endpoint, 
   }
   if (scheme === "http" && tlsByDefault) return refuse(text, "http:// contradicts the tls option; write https://")
   const authority = rest.replace(/\/$/, "")
-  // Credentials belong into the auth option, and must not be shown in an error.
-  if (authority.includes("@")) return refuse("…@…", "credentials go into the auth option")
   const parsed = parseAuthority(authority)
   if (parsed === undefined) return refuse(text, "expected host, host:port or a URL of these")
   const port = parsePort(parsed[1])
@@ -66,6 +64,10 @@ export const parseEndpoints = (
   const texts = (typeof input === "string" ? [input] : input)
     .flatMap((text) => text.split(","))
     .map((text) => text.trim())
+  // Before any other check: a password must not be shown in an error, nor the part of it before a comma.
+  if (texts.some((text) => text.includes("@") && !/^unixs?:\/\/\//i.test(text))) {
+    return refuse("…@…", "credentials go into the auth option")
+  }
   if (texts.length === 0) return refuse("", "at least one endpoint is needed")
   return Either.all(
     texts.map((text) => text === "" ? refuse(text, "an endpoint must not be empty") : parseOne(text, tlsByDefault))

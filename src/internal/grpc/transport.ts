@@ -1,9 +1,11 @@
 /** etcd's services over the channel, with the token of an authenticated user on every call. */
 import * as grpc from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type { EtcdError } from "../../EtcdError.js"
+import { EtcdError } from "../../EtcdError.js"
 import { toText } from "../bytes.js"
 import * as rpc from "../proto/rpc.js"
 import type { CallOptions, DuplexStream, StreamHandlers, Transport } from "../transport.js"
@@ -99,14 +101,15 @@ export const make = (
     const channel = yield* Channel.make(options)
     const anonymous = credentials(undefined)
     const auth = options.auth
-    const refreshing = yield* Effect.makeSemaphore(1)
     let present: Credentials | undefined
+    /** The token that somebody asks for now; it ends with what is wrong with the user, or nothing. */
+    let refreshing: Deferred.Deferred<EtcdError | undefined> | undefined
 
-    const authenticate = (user: Auth): Effect.Effect<Credentials, EtcdError> =>
+    const authenticate = (user: Auth, deadline: number): Effect.Effect<Credentials, EtcdError> =>
       channel.unary(
         methods.authenticate,
         { name: user.username, password: Redacted.value(user.password) },
-        { metadata: anonymous.unary, timeoutMillis: options.authTimeoutMillis }
+        { metadata: anonymous.unary, deadline }
       ).pipe(
         Effect.map(({ token }) => credentials(token)),
         // A cluster that does not (yet) ask for credentials is served without them.
@@ -116,18 +119,45 @@ export const make = (
         )
       )
 
+    const noToken = (): EtcdError =>
+      new EtcdError({
+        operation: "authenticate",
+        reason: "DeadlineExceeded",
+        code: grpc.status.DEADLINE_EXCEEDED,
+        mayBeApplied: false,
+        detail: "the deadline passed while waiting for a token"
+      })
+
     /** The credentials in force; a token is asked for once, however many calls wait for it. */
-    const login: Effect.Effect<Credentials, EtcdError> = auth === undefined
-      ? Effect.succeed(anonymous)
-      : Effect.suspend(() =>
-        present !== undefined ?
-          Effect.succeed(present) :
-          refreshing.withPermits(1)(Effect.suspend(() =>
-            present !== undefined
-              ? Effect.succeed(present)
-              : Effect.tap(authenticate(auth), (fresh) => Effect.sync(() => present = fresh))
-          ))
-      )
+    const login = (deadline: number): Effect.Effect<Credentials, EtcdError> =>
+      Effect.suspend(() => {
+        if (auth === undefined) return Effect.succeed(anonymous)
+        if (present !== undefined) return Effect.succeed(present)
+        if (refreshing !== undefined) {
+          return Deferred.await(refreshing).pipe(
+            Effect.timeoutFail({ duration: Math.max(0, deadline - Date.now()), onTimeout: noToken }),
+            Effect.flatMap((refused) => refused === undefined ? login(deadline) : Effect.fail(refused))
+          )
+        }
+        const own = refreshing = Deferred.unsafeMake<EtcdError | undefined, never>(FiberId.none)
+        let refused: EtcdError | undefined
+        return authenticate(auth, deadline).pipe(
+          Effect.tapBoth({
+            onSuccess: (fresh) =>
+              Effect.sync(() => {
+                present = fresh
+              }),
+            onFailure: (error) =>
+              Effect.sync(() => {
+                if (error.reason === "Unauthenticated") refused = error
+              })
+          }),
+          Effect.ensuring(Effect.suspend(() => {
+            refreshing = undefined
+            return Deferred.succeed(own, refused)
+          }))
+        )
+      })
 
     const forget = (used: Credentials): void => {
       if (present === used) present = undefined
@@ -140,25 +170,32 @@ export const make = (
       key?: string,
       endpoint?: string
     ): Effect.Effect<Response, EtcdError> => {
-      if (auth === undefined) {
-        return channel.unary(call, request, { metadata: anonymous.unary, timeoutMillis, key, endpoint })
-      }
-      const once = Effect.flatMap(login, (used) =>
-        Effect.tapError(
-          channel.unary(call, request, { metadata: used.unary, timeoutMillis, key, endpoint }),
-          (error) => Effect.sync(() => error.reason === "Unauthenticated" && forget(used))
-        ))
-      // A token may have expired, or been forgotten by a restarted member. The refusal was definite: once more is safe.
-      return Effect.catchIf(once, (error) =>
-        error.reason === "Unauthenticated" && error.operation !== "authenticate", () =>
-        once)
+      const context = (used: Credentials, deadline: number): Channel.CallContext => ({
+        metadata: used.unary,
+        deadline,
+        key,
+        endpoint
+      })
+      return Effect.suspend(() => {
+        const deadline = Channel.deadlineIn(timeoutMillis)
+        if (auth === undefined) return channel.unary(call, request, context(anonymous, deadline))
+        const once = Effect.flatMap(login(deadline), (used) =>
+          Effect.tapError(
+            channel.unary(call, request, context(used, deadline)),
+            (error) => Effect.sync(() => error.reason === "Unauthenticated" && forget(used))
+          ))
+        // A token may have expired, or been forgotten by a restarted member. The refusal was definite: once more is safe.
+        return Effect.catchIf(once, (error) =>
+          error.reason === "Unauthenticated" && error.operation !== "authenticate", () =>
+          once)
+      })
     }
 
     const open = <Request, Response>(
       call: Channel.Method<Request, Response>,
       handlers: StreamHandlers<Response>
     ): Effect.Effect<DuplexStream<Request>, EtcdError, Scope.Scope> =>
-      Effect.flatMap(login, (used) =>
+      Effect.flatMap(Effect.suspend(() => login(Channel.deadlineIn(options.authTimeoutMillis))), (used) =>
         channel.duplex<Request, Response>(call, {
           onMessage: handlers.onMessage,
           onEnd: (error) => {

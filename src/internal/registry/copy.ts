@@ -96,9 +96,10 @@ export const make = (folder: string, mirror: Mirror): ServiceCopy => {
   return {
     instances,
     latest: Effect.flatMap(mirror.state, (state) =>
-      state._tag === "Loading"
-        ? Effect.succeed({ instances: [], state })
-        : Effect.map(Effect.orDie(instances), (instances) => ({ instances, state }))),
+      Effect.map(
+        state._tag === "Loading" ? Effect.succeed([]) : Effect.orDie(instances),
+        (instances) => ({ instances, state })
+      )),
     events: mirror.changes.pipe(
       Stream.filter(isChild),
       Stream.mapChunksEffect((changes) =>

@@ -7,6 +7,7 @@ import { InvalidArgument } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
 import type { KeyRange } from "../../Txn.js"
 import { toBinary, toText } from "../bytes.js"
+import * as validate from "../validate.js"
 import type { ServiceInput } from "./model.js"
 import { ServiceInfo } from "./model.js"
 
@@ -29,7 +30,10 @@ const decodeJson = Schema.decodeUnknownEither(Schema.parseJson(ServiceInfo))
 
 /** The service, or what is wrong with the value. */
 export const decode = (value: Uint8Array): Either.Either<ServiceInfo, string> =>
-  Either.mapLeft(decodeJson(toText(value)), (error) => ParseResult.TreeFormatter.formatErrorSync(error).slice(0, 500))
+  Either.mapLeft(decodeJson(toText(value)), (error) => {
+    const { message, path } = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
+    return [...path.map(String), message].join(": ").slice(0, 500)
+  })
 
 const decodeInput = Schema.decodeUnknownEither(ServiceInfo)
 
@@ -42,7 +46,7 @@ const at = (input: unknown, path: ReadonlyArray<PropertyKey>): unknown =>
   )
 
 /** A service to register, refused with an error that names the field after what the service itself is called. */
-export const validate = (
+export const validateService = (
   input: ServiceInput,
   argument: ReadonlyArray<string>
 ): Effect.Effect<ServiceInfo, InvalidArgument> => {
@@ -74,10 +78,9 @@ export interface Layout {
   readonly parse: (key: Uint8Array) => { readonly name: string; readonly id: string } | undefined
 }
 
-/** Refuses a prefix that is not a name, with or without a slash before it. */
+/** Refuses a prefix that keys cannot begin with. */
 export const layout = (prefix: string): Effect.Effect<Layout, InvalidArgument> =>
-  Key.validate("prefix", prefix.startsWith("/") ? prefix.slice(1) : prefix).pipe(
-    Effect.mapError((error) => new InvalidArgument({ ...error, value: prefix })),
+  validate.keyPrefix("prefix", prefix).pipe(
     Effect.as({
       all: Key.prefix(`${prefix}/`),
       folder: (name) => `${prefix}/${name}/`,

@@ -13,7 +13,6 @@ import { EtcdError } from "../../EtcdError.js"
 import * as Session from "../../Session.js"
 import type { KeyValue } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
-import { randomSuffix } from "../ids.js"
 
 /** What stands under the key, as far as a put needs to know it. */
 export type There = Pick<KeyValue, "lease" | "modRevision" | "value">

@@ -136,9 +136,8 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     )
 
     const onState = (state: SessionState): void => {
-      disconnected = state._tag === "Disconnected"
-        ? disconnected ?? { sinceMillis: now(), reason: state.reason }
-        : undefined
+      if (state._tag === "Active") disconnected = undefined
+      if (state._tag === "Disconnected") disconnected ??= { sinceMillis: now(), reason: state.reason }
       wake.unsafeOpen()
     }
     const holder = yield* Holder.make({ ...options, onState })
@@ -166,6 +165,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         }
         accepted = target
         trouble = undefined
+        disconnected = undefined
         replaced = undefined
         return Effect.zipRight(Effect.logDebug(`registered at revision ${modRevision}`), publish)
       })
@@ -212,7 +212,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
       Effect.suspend(() => {
         if (own === undefined || trouble !== undefined) return Effect.void
         quickLosses = clock.unsafeCurrentTimeNanos() - own.atNanos < steadyNanos ? quickLosses + 1 : 0
-        trouble = { sinceMillis: now(), reason }
+        trouble = { sinceMillis: disconnected?.sinceMillis ?? now(), reason }
         return publish.pipe(
           Effect.zipRight(Effect.logWarning(`registration lost, registering again: ${reason}`)),
           Effect.zipRight(
@@ -297,7 +297,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
 
     const update: Registration["update"] = (metadata) =>
       Effect.flatMap(
-        Entry.validate({ ...options.service, metadata }, []),
+        Entry.validateService({ ...options.service, metadata }, []),
         (service) =>
           Effect.suspend((): Effect.Effect<void, InvalidArgument | EtcdError | NotFound> => {
             if (closed) return Effect.fail(notFound)

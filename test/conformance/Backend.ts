@@ -1,0 +1,84 @@
+/**
+ * What the conformance suite runs over: the embedded engine, or a real etcd of some version.
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
+import * as EtcdClient from "../../src/EtcdClient.js"
+import * as client from "../../src/internal/client.js"
+import * as clientOptions from "../../src/internal/options.js"
+import * as TestEtcd from "../../src/testing.js"
+import * as EtcdServer from "../support/EtcdServer.js"
+import type { Deviation } from "./deviations.js"
+
+type Client = EtcdClient.EtcdClient["Type"]
+
+export interface BackendService {
+  readonly client: Client
+  /** What the versions agree on, begins with this. */
+  readonly version: string
+  readonly deviations: ReadonlySet<Deviation>
+  /** Two clients of one etcd: one that sees everything, and one inside a namespace. */
+  readonly pair: (
+    namespace: string
+  ) => Effect.Effect<{ readonly outside: Client; readonly inside: Client }, never, Scope.Scope>
+  /** Runs an effect that waits for time to pass: real time passes by itself, a test's clock has to be moved. */
+  readonly passingTime: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+export class Backend extends Context.Tag("effect-coord/test/Backend")<Backend, BackendService>() {}
+
+/** Moves the clock in steps until the effect is done. */
+const movingClock = (step: Duration.DurationInput) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.fork(effect)
+    while ((yield* Fiber.poll(fiber))._tag === "None") yield* TestClock.adjust(step)
+    return yield* Fiber.join(fiber)
+  })
+
+/** The engine, under the clock of the tests. */
+export const engine: Layer.Layer<Backend> = Layer.effect(
+  Backend,
+  Effect.map(EtcdClient.EtcdClient, (client_): BackendService => ({
+    client: client_,
+    version: "3.5.",
+    deviations: new Set(),
+    pair: (namespace) =>
+      Effect.gen(function*() {
+        const etcd = yield* TestEtcd.make()
+        return {
+          outside: yield* client.make(yield* etcd.transport(), clientOptions.defaults),
+          inside: yield* client.make(yield* etcd.transport(), { ...clientOptions.defaults, namespace })
+        }
+      }),
+    passingTime: movingClock("250 millis")
+  }))
+).pipe(Layer.provide(EtcdClient.layerMemory))
+
+/** A server of this version, started for the suite. */
+export const etcd = (
+  version: string,
+  deviations: Iterable<Deviation> = []
+): Layer.Layer<Backend, EtcdServer.EtcdServerError> =>
+  Layer.scoped(
+    Backend,
+    Effect.gen(function*() {
+      const { endpoint } = yield* EtcdServer.EtcdServer
+      const outside = yield* Effect.orDie(EtcdClient.make({ endpoints: endpoint }))
+      return {
+        client: outside,
+        version: `${version}.`,
+        deviations: new Set(deviations),
+        pair: (namespace) =>
+          Effect.map(Effect.orDie(EtcdClient.make({ endpoints: endpoint, namespace })), (inside) => ({
+            outside,
+            inside
+          })),
+        passingTime: (effect) => effect
+      }
+    })
+  ).pipe(Layer.provide(EtcdServer.layer({ version })))

@@ -1,0 +1,321 @@
+import { assert, layer } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import type { EtcdError } from "../../src/EtcdError.js"
+import * as EtcdServer from "../support/EtcdServer.js"
+import { freePort } from "../support/ports.js"
+import * as TcpProxy from "../support/TcpProxy.js"
+import type { Client } from "./support.js"
+import { connect, failure, outcome, show, take, until } from "./support.js"
+
+const deadEndpoint = Effect.map(Effect.promise(freePort), (port) => `127.0.0.1:${port}`)
+
+const proxied = Effect.gen(function*() {
+  const server = yield* EtcdServer.EtcdServer
+  return { server, proxy: yield* TcpProxy.make(server.endpoint) }
+})
+
+/** Fails unless it ends within 3 seconds: for deadlines well below. */
+const bounded = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.timeoutFail(Effect.disconnect(effect), {
+    duration: "3 seconds",
+    onTimeout: () => new Error("not within its deadline")
+  })
+
+const timeout = { timeout: 300 }
+
+const calls = (client: Client): Record<string, Effect.Effect<unknown, unknown>> => ({
+  range: client.get("key", timeout),
+  pages: Stream.runDrain(client.pages({ key: "key" }, timeout)),
+  put: client.put({ key: "key", value: "" }, timeout),
+  delete: client.delete({ key: "key" }, timeout),
+  txn: client.txn({ success: [{ _tag: "Put", request: { key: "key", value: "" } }] }, timeout),
+  leaseGrant: client.leaseGrant({ ttl: 5_000 }, timeout),
+  leaseRevoke: client.leaseRevoke(1n, timeout),
+  leaseTimeToLive: client.leaseTimeToLive(1n, timeout),
+  leaseKeepAlive: client.leaseKeepAliveOnce(1n, timeout),
+  watch: Effect.scoped(client.openWatch({ key: "key" }, timeout)),
+  status: client.status(client.endpoints[0], timeout),
+  compact: client.compact(1n, timeout)
+})
+
+const keyed = ["range", "pages", "put", "delete", "txn", "watch"]
+
+const etcd = layer(EtcdServer.layer(), { excludeTestServices: true })
+
+etcd("etcd that cannot be reached", (it) => {
+  it.scoped("refuses connections: every call fails with Unavailable, naming endpoint and key", () =>
+    Effect.gen(function*() {
+      const endpoint = yield* deadEndpoint
+      const client = yield* connect({ endpoints: endpoint, retry: { maxAttempts: 2, initialDelay: 1 } })
+      for (const [name, call] of Object.entries(calls(client))) {
+        const error = (yield* bounded(failure(call))) as EtcdError
+        // A watch waits for etcd as long as its deadline allows.
+        const reason = name === "watch" ? "DeadlineExceeded" : "Unavailable"
+        assert.deepStrictEqual([name, ...outcome(error)], [name, reason, false])
+        assert.strictEqual(error.operation, name === "pages" ? "range" : name)
+        assert.strictEqual(error.key, keyed.includes(name) ? "key" : undefined)
+        assert.include(error.message, "ECONNREFUSED", name)
+        assert.include(error.message, endpoint)
+      }
+    }))
+
+  it.scoped("has an unknown name: the same", () =>
+    Effect.gen(function*() {
+      const client = yield* connect({ endpoints: "nowhere.invalid", retry: { maxAttempts: 2, initialDelay: 1 } })
+      for (const call of [Effect.asVoid(client.get("key")), Effect.asVoid(client.put({ key: "key", value: "" }))]) {
+        const error = yield* failure(call)
+        assert.deepStrictEqual(outcome(error), ["Unavailable", false])
+        assert.strictEqual(error.endpoint, "nowhere.invalid:2379")
+        assert.match(error.detail, /Name resolution failed/)
+      }
+    }))
+
+  it.scoped("swallows everything: every call fails at its deadline, not applied, naming endpoint and key", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      yield* proxy.blackHole
+      const client = yield* connect({ endpoints: proxy.endpoint })
+      yield* Effect.forEach(Object.entries(calls(client)), ([name, call]) =>
+        Effect.gen(function*() {
+          const error = (yield* bounded(failure(call))) as EtcdError
+          assert.include(["Unavailable", "DeadlineExceeded"], error.reason, name)
+          assert.isFalse(error.mayBeApplied, name)
+          assert.strictEqual(error.key, keyed.includes(name) ? "key" : undefined, name)
+          if (!["watch", "leaseKeepAlive"].includes(name)) assert.strictEqual(error.endpoint, proxy.endpoint, name)
+        }), { concurrency: "unbounded" })
+    }))
+
+  it.scoped("swallowed the connection: a later call makes a new one", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      yield* proxy.blackHole
+      const client = yield* connect({ endpoints: proxy.endpoint, connectTimeout: 200 })
+      yield* failure(client.put({ key: "swallowed", value: "" }, timeout))
+      yield* proxy.resume
+      yield* client.put({ key: "swallowed", value: "" }, { timeout: "5 seconds" })
+      assert.isAtLeast(yield* proxy.accepted, 2)
+    }))
+
+  it.scoped("swallowed the connection of the streams: watches and keep-alives make a new one", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      yield* proxy.blackHole
+      const client = yield* connect({ endpoints: proxy.endpoint, connectTimeout: 200 })
+      const watching = yield* Effect.fork(client.openWatch({ key: "swallowed" }))
+      yield* until("a connection", Effect.map(proxy.accepted, (count) => count > 0))
+      yield* failure(client.leaseKeepAliveOnce(1n, { timeout: 400 }))
+      yield* proxy.resume
+      yield* Fiber.join(watching)
+      assert.strictEqual((yield* failure(client.leaseKeepAliveOnce(1n))).reason, "LeaseNotFound")
+    }))
+
+  it.scoped("is one of several members: calls reach another within their deadline, writes too", () =>
+    Effect.gen(function*() {
+      const { proxy, server } = yield* proxied
+      yield* proxy.blackHole
+      const refused = yield* deadEndpoint
+      // Clients begin with a member of their own choice: several of them, so that some begin with the bad ones.
+      yield* Effect.forEach(Array.from({ length: 6 }, (_, index) => index), (index) =>
+        Effect.gen(function*() {
+          const client = yield* connect({ endpoints: [proxy.endpoint, refused, server.endpoint] })
+          yield* client.put({ key: `several${index}`, value: "" }, { timeout: "2 seconds" })
+          yield* client.get(`several${index}`, { timeout: "2 seconds" })
+          const { id } = yield* client.leaseGrant({ ttl: "1 minute" }, { timeout: "2 seconds" })
+          yield* client.leaseKeepAliveOnce(id, { timeout: "2 seconds" })
+        }), { concurrency: "unbounded" })
+    }))
+
+  it.scoped("is one of several members: keep-alives find another, however short their deadlines", () =>
+    Effect.gen(function*() {
+      const { proxy, server } = yield* proxied
+      const other = yield* TcpProxy.make(server.endpoint)
+      yield* proxy.blackHole
+      const { id } = yield* (yield* connect({ endpoints: server.endpoint })).leaseGrant({ ttl: "1 minute" })
+      yield* Effect.forEach(Array.from({ length: 4 }), () =>
+        Effect.gen(function*() {
+          const client = yield* connect({ endpoints: [proxy.endpoint, other.endpoint] })
+          yield* Effect.retry(client.leaseKeepAliveOnce(id, timeout), { times: 3 })
+        }), { concurrency: "unbounded" })
+    }))
+
+  it.scoped("comes back: what waited goes on", () =>
+    Effect.gen(function*() {
+      const { proxy, server } = yield* proxied
+      yield* proxy.refuse
+      const client = yield* connect({ endpoints: proxy.endpoint })
+      const key = "waited"
+      const watching = yield* Effect.fork(
+        Effect.flatMap(client.openWatch({ key }), (watch) => Effect.zipRight(client.put({ key, value: "1" }), take(watch, 1)))
+      )
+      const streaming = yield* Effect.fork(
+        Stream.runCollect(Stream.take(client.watch({ key: "streamed", startRevision: 1n }), 1))
+      )
+      const reading = yield* Effect.fork(client.get(key))
+      yield* until(
+        "a failed connection",
+        Effect.map(client.watchConnection.get, (state) => state._tag === "Disconnected" && state.reason.includes("ECONN"))
+      )
+      yield* proxy.accept
+      assert.match((yield* Fiber.join(watching)).map(show)[0], /^\+waited=1@/)
+      yield* server.etcdctl(["put", "streamed", "2"])
+      assert.match(Chunk.toReadonlyArray(yield* Fiber.join(streaming)).map(show)[0], /^\+streamed=2@/)
+      yield* Fiber.join(reading)
+    }))
+
+  it.scoped("is told as one loss, however often the connection is tried again", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      const client = yield* connect({ endpoints: proxy.endpoint })
+      const watch = yield* client.openWatch({ key: "told" })
+      const states: Array<string> = []
+      yield* Effect.fork(Stream.runForEach(Stream.changes(client.watchConnection.changes), (state) =>
+        Effect.sync(() => states.push(state._tag))))
+      yield* until("the first state", Effect.sync(() => states.length === 1))
+      yield* proxy.refuse
+      yield* proxy.cut()
+      yield* until("the loss", Effect.sync(() => states.includes("Disconnected")))
+      // Each of these is refused, and the stream is tried again meanwhile.
+      yield* Effect.repeatN(Effect.zipRight(Effect.flip(client.get("told", { timeout: 600 })), Effect.void), 2)
+      assert.deepStrictEqual(states, ["Connected", "Disconnected"])
+      yield* proxy.accept
+      yield* client.put({ key: "told", value: "" })
+      yield* take(watch, 1)
+      assert.deepStrictEqual(states, ["Connected", "Disconnected", "Connected"])
+    }))
+
+  it.scoped("asks for a password: the time for the token is part of the call's", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      const auth = { username: "somebody", password: Redacted.make("hidden") }
+      const client = yield* connect({ endpoints: proxy.endpoint, auth, connectTimeout: "1 second" })
+      yield* proxy.blackHole
+      for (const call of [
+        Effect.asVoid(client.get("key", timeout)),
+        Effect.asVoid(client.put({ key: "key", value: "" }, timeout))
+      ]) {
+        assert.isFalse((yield* bounded(failure(call))).mayBeApplied)
+      }
+      const patient = yield* Effect.fork(client.get("key"))
+      yield* Effect.yieldNow()
+      // This one waits for the token that the other asked for.
+      assert.isFalse((yield* bounded(failure(client.get("key", timeout)))).mayBeApplied)
+      yield* Fiber.interrupt(patient)
+      yield* proxy.resume
+      yield* client.get("key")
+    }))
+})
+
+etcd("an etcd that stops answering", (it) => {
+  it.scoped("lets calls fail at their deadline: a write may be applied, a read not", () =>
+    Effect.gen(function*() {
+      const { proxy, server } = yield* proxied
+      const client = yield* connect({ endpoints: proxy.endpoint })
+      yield* client.get("key")
+      yield* proxy.stall("down")
+      const writes = ["put", "delete", "txn", "leaseGrant", "leaseRevoke", "compact"]
+      const { leaseKeepAlive: _, ...others } = calls(client)
+      yield* Effect.forEach(Object.entries(others), ([name, call]) =>
+        Effect.gen(function*() {
+          const error = (yield* bounded(failure(call))) as EtcdError
+          assert.deepStrictEqual([name, ...outcome(error)], [name, "DeadlineExceeded", writes.includes(name)])
+          if (name !== "watch") assert.strictEqual(error.endpoint, proxy.endpoint, name)
+          assert.strictEqual(error.message.includes("may have been applied"), writes.includes(name))
+        }), { concurrency: "unbounded" })
+      const read = client.txn({ success: [{ _tag: "Range", request: { key: "key" } }] }, timeout)
+      assert.deepStrictEqual(outcome(yield* failure(read)), ["DeadlineExceeded", false])
+      // It was applied indeed.
+      assert.include(yield* server.etcdctl(["get", "key", "--keys-only"]), "key")
+      yield* proxy.resume
+      yield* client.get("key")
+      assert.strictEqual(yield* proxy.accepted, 1)
+    }))
+
+  it.scoped("did not answer a keep-alive: the next one takes a new connection", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      const client = yield* connect({ endpoints: proxy.endpoint })
+      const { id } = yield* client.leaseGrant({ ttl: "1 minute" })
+      yield* client.leaseKeepAliveOnce(id)
+      yield* proxy.blackHole
+      const error = yield* bounded(failure(client.leaseKeepAliveOnce(id, timeout)))
+      assert.deepStrictEqual(outcome(error), ["DeadlineExceeded", false])
+      assert.strictEqual(error.endpoint, proxy.endpoint)
+      yield* proxy.resume
+      yield* bounded(client.leaseKeepAliveOnce(id))
+      assert.strictEqual(yield* proxy.accepted, 2)
+    }))
+
+  it.scoped("is found dead by pings: the next calls get a new connection", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      const client = yield* connect({ endpoints: proxy.endpoint, keepAlive: { time: "5 seconds", timeout: 100 } })
+      const watch = yield* client.openWatch({ key: "pinged" })
+      yield* proxy.blackHole
+      const connection = yield* Effect.fork(
+        Stream.runHead(Stream.filter(client.watchConnection.changes, (state) => state._tag === "Disconnected"))
+      )
+      yield* Fiber.join(connection)
+      yield* proxy.resume
+      yield* client.put({ key: "pinged", value: "" })
+      yield* take(watch, 1)
+    }))
+})
+
+etcd("a call that is interrupted", (it) => {
+  const inFlight = (proxy: TcpProxy.TcpProxy, call: Effect.Effect<unknown, unknown>) =>
+    Effect.gen(function*() {
+      yield* proxy.stall("down")
+      const before = (yield* proxy.bytes).up
+      const fiber = yield* Effect.fork(call)
+      yield* until("the request", Effect.map(proxy.bytes, ({ up }) => up > before))
+      return fiber
+    })
+
+  it.scoped("ends at once, is cancelled on the wire, and leaves the connection usable", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      const client = yield* connect({ endpoints: proxy.endpoint })
+      yield* client.get("key")
+      for (const call of [Effect.asVoid(client.get("key")), Effect.asVoid(client.put({ key: "key", value: "" }))]) {
+        const fiber = yield* inFlight(proxy, call)
+        const sent = (yield* proxy.bytes).up
+        yield* bounded(Fiber.interrupt(fiber))
+        // The answer is held back: only the cancellation can be what is sent now.
+        yield* until("the cancellation", Effect.map(proxy.bytes, ({ up }) => up > sent))
+        yield* proxy.resume
+        yield* client.get("key")
+      }
+      assert.strictEqual(yield* proxy.accepted, 1)
+    }))
+
+  it.scoped("ends at once while there is no connection", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      yield* proxy.blackHole
+      const client = yield* connect({ endpoints: proxy.endpoint })
+      const fibers = yield* Effect.forEach(Object.values(calls(client)), (call) => Effect.fork(call))
+      yield* until("a connection", Effect.map(proxy.accepted, (count) => count > 0))
+      yield* bounded(Fiber.interruptAll(fibers))
+    }))
+
+  it.scoped("says nothing against its member: the next call goes there too", () =>
+    Effect.gen(function*() {
+      const { proxy, server } = yield* proxied
+      const other = yield* TcpProxy.make(server.endpoint)
+      const client = yield* connect({ endpoints: [proxy.endpoint, other.endpoint] })
+      yield* client.get("key")
+      const used = (yield* proxy.accepted) > 0 ? proxy : other
+      const unused = used === proxy ? other : proxy
+      for (let round = 0; round < 4; round++) {
+        const fiber = yield* inFlight(used, client.get("key"))
+        yield* Fiber.interrupt(fiber)
+        yield* used.resume
+        yield* client.get("key")
+      }
+      assert.strictEqual(yield* unused.accepted, 0)
+    }))
+})
