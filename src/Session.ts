@@ -22,7 +22,6 @@ import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
 import * as EntryNames from "./internal/session/entryNames.js"
-import type { Removal } from "./internal/session/remover.js"
 import * as Remover from "./internal/session/remover.js"
 import * as validate from "./internal/validate.js"
 import type { Compare, Op, OpResponse, TxnRequest } from "./Txn.js"
@@ -160,7 +159,11 @@ export const make = (options: {
   /** How long the keys outlive a process that dies or loses etcd. Rounded up to seconds; etcd raises it to 2 or more. */
   readonly ttl: Duration.DurationInput
 }): Effect.Effect<Session, InvalidArgument, EtcdClient | Scope.Scope> =>
-  Effect.flatMap(validate.ttl(options.ttl), (ttl) => Effect.map(makeChecked(ttl), ({ session }) => session))
+  Effect.gen(function*() {
+    const ttl = yield* validate.ttl(options.ttl)
+    const remover = yield* Remover.make(yield* EtcdClient)
+    return (yield* makeChecked(ttl, remover)).session
+  })
 
 /** How far an entry has come: what has to be undone when its scope closes. */
 interface Progress {
@@ -174,7 +177,10 @@ interface Made {
   readonly close: Effect.Effect<void>
 }
 
-const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdClient | Scope.Scope> =>
+const makeChecked = (
+  ttl: Duration.Duration,
+  remover: Remover.Remover
+): Effect.Effect<Made, never, EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
     const scope = yield* Effect.scope
@@ -222,7 +228,7 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
       Effect.flatMap(
         SubscriptionRef.get(state),
         (present) =>
-          ended !== undefined || (present._tag === "Active" && next._tag === "Active")
+          ended !== undefined || present._tag === next._tag
             ? Effect.void
             : SubscriptionRef.set(state, next)
       )
@@ -282,8 +288,6 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
       Effect.suspend(() => lease === undefined ? granting.withPermits(1)(grant) : Effect.succeed(lease))
     )
 
-    const remover = yield* Remover.make(client)
-
     const close: Effect.Effect<void> = Effect.suspend(() =>
       ended?.reason === "closed" ? Effect.void : Effect.zipRight(
         end("closed"),
@@ -294,13 +298,14 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
     yield* Scope.addFinalizer(scope, close)
 
     /** Nothing is left to delete when the lease is revoked, and with it its keys. */
-    const unlessRevoked = (removal: Removal): Effect.Effect<void> =>
-      Effect.suspend(() =>
-        ended?.reason === "revoked" || ended?.reason === "closed" ? Effect.void : remover.remove(removal)
-      )
+    const isMoot = (): boolean => ended?.reason === "revoked" || ended?.reason === "closed"
 
     const remove: Session["remove"] = ({ fence, key }) =>
-      unlessRevoked({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })
+      remover.remove({
+        key,
+        txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] },
+        isMoot
+      })
 
     const names = EntryNames.make()
 
@@ -318,7 +323,7 @@ const makeChecked = (ttl: Duration.Duration): Effect.Effect<Made, never, EtcdCli
             const txn = sent === "once" && createRevision !== undefined
               ? { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] }
               : { success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })] }
-            return unlessRevoked({ key, txn, confirmed: giveBack })
+            return remover.remove({ key, txn, confirmed: giveBack, isMoot })
           }
         )
         const request: TxnRequest = {
@@ -402,13 +407,15 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
   Sessions,
   Effect.gen(function*() {
     const client = yield* EtcdClient
+    // One for all sessions: when etcd does not answer, closing waits once to see it.
+    const remover = yield* Remover.make(client)
     const open = new Map<Session, Effect.Effect<void>>()
     /** Raised when a session is over, so that the next caller gets a new one while the old one's users still hold it. */
     const generations = new Map<number, number>()
 
     const lookup = (key: string) =>
       Effect.gen(function*() {
-        const made = yield* makeChecked(Duration.millis(Number(key.split("/")[0])))
+        const made = yield* makeChecked(Duration.millis(Number(key.split("/")[0])), remover)
         yield* Effect.acquireRelease(
           Effect.sync(() => open.set(made.session, made.close)),
           () => Effect.sync(() => open.delete(made.session))

@@ -64,7 +64,7 @@ const closeTimeout = Duration.seconds(2)
 const repetitions = 8
 
 /** The marker is not where this client left it, so that nothing was done: its lease is gone. */
-const markerGone = "markerGone"
+const markerGone = "markerGone" as const
 
 const markerOf = (answer: OpResponse | undefined): KeyValue | undefined =>
   answer?._tag === "Range" ? answer.response.kvs[0] : undefined

@@ -363,7 +363,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       for (const watcher of watchers) {
         if (watcher.phase === "idle") create(watcher)
       }
-      return yield* Effect.raceAll([Deferred.await(ended), heartbeat(from), checkHistory(from)])
+      return yield* Effect.raceFirst(Deferred.await(ended), Effect.raceFirst(heartbeat(from), checkHistory(from)))
     }))
 
     const disconnected = (error: EtcdError): Effect.Effect<void> =>

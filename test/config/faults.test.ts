@@ -15,6 +15,9 @@ import * as TestEtcd from "../../src/testing.js"
 import { eventually, settle, whileTimePasses } from "../support/memory.js"
 import { embedded, process } from "./support.js"
 
+const pretty = (exit: Exit.Exit<unknown, unknown>): string =>
+  Exit.isFailure(exit) ? Cause.pretty(exit.cause, { renderErrorCause: true }) : "ok"
+
 const values = (events: ReadonlyArray<Config.ConfigEvent<number>>) =>
   events.map((event) => event._tag === "Put" ? event.value : event._tag)
 
@@ -154,7 +157,7 @@ describe("a secret", () => {
             sampled: true,
             kind,
             end: (_, exit) => {
-              attributes.set("exit", Exit.isFailure(exit) ? Cause.pretty(exit.cause, { renderErrorCause: true }) : "ok")
+              attributes.set("exit", pretty(exit))
             },
             attribute: (key, value) => attributes.set(key, value),
             event: (name) => attributes.set(name, name),
@@ -178,13 +181,13 @@ describe("a secret", () => {
         Effect.exit(Stream.runCollect(Stream.take(Config.watchPrefix("a", Account), 2)))
       ]).pipe(Effect.withTracer(tracer))
       const shown = [
-        ...outcomes.map((exit) => Exit.isFailure(exit) ? Cause.pretty(exit.cause, { renderErrorCause: true }) : ""),
+        ...outcomes.map(pretty),
         inspect(outcomes, { depth: Infinity }),
         JSON.stringify(outcomes, (_, value: unknown) => typeof value === "bigint" ? String(value) : value),
         inspect(spans.map(({ attributes, name }) => [name, attributes]), { depth: Infinity })
       ]
       for (const text of shown) assert.isFalse(text.includes(secret), text)
-      assert.deepStrictEqual(outcomes.map(Exit.isFailure), [true, true, true, false, false])
+      assert.deepStrictEqual(outcomes.map((exit) => exit._tag === "Failure"), [true, true, true, false, false])
       assert.deepStrictEqual(spans.map(({ name }) => name), ["Config.get", "Config.get", "Config.set", "Config.list"])
       assert.isTrue(spans.every(({ attributes }) => attributes.has("config.key")))
     }).pipe(Effect.provide(process()), Effect.provide(TestEtcd.layer())))

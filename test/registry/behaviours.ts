@@ -328,7 +328,7 @@ export const behaviours: Record<string, Test> = {
     yield* passing(unregister("u1"))
     assert.isFalse(yield* stands(one, own.key))
     assert.deepStrictEqual(yield* own.status, { _tag: "Unregistered" })
-    yield* pass("4 seconds")
+    yield* pass("1 seconds")
     assert.isFalse(yield* stands(one, own.key))
     const again = yield* register(user("u1"), { ttl })
     yield* passing(unregister("u1", "user"))

@@ -211,7 +211,7 @@ describe("a registration, when it begins", () => {
 
 describe("a registration, while it is kept", () => {
   test(
-    "survives hours without etcd, and says since when",
+    "survives an outage of many times its time to live, and says since when",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
       const { pass } = yield* Backend
@@ -219,7 +219,7 @@ describe("a registration, while it is kept", () => {
       const registration = yield* register(user)
       yield* pass("1 seconds")
       yield* etcd.down
-      for (let hour = 0; hour < 3; hour++) yield* pass("1 hours")
+      for (let minute = 0; minute < 5; minute++) yield* pass("1 minutes")
       const status = yield* registration.status
       assert.isTrue(status._tag === "Reconnecting" && status.sinceMillis < 60_000 && status.reason.length > 0)
       yield* etcd.up
@@ -240,7 +240,7 @@ describe("a registration, while it is kept", () => {
       yield* etcd.deleteKey(key)
       yield* pass("1 minutes")
       const status = yield* registration.status
-      assert.isTrue(status._tag === "Reconnecting" && /space/.test(status.reason), JSON.stringify(status.reason))
+      assert.isTrue(status._tag === "Reconnecting" && /space/.test(status.reason))
       yield* etcd.clear
       yield* until("registered", Effect.map(registration.status, ({ _tag }) => _tag === "Registered"))
     })

@@ -116,6 +116,9 @@ export const make = (
         Effect.catchIf(
           (error) => error.detail.includes("authentication is not enabled"),
           () => Effect.succeed(anonymous)
+        ),
+        Effect.mapError((error) =>
+          new EtcdError({ ...error, detail: `${error.detail} (user ${JSON.stringify(user.username)})` })
         )
       )
 

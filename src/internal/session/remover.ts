@@ -15,8 +15,10 @@ export interface Removal {
   readonly key: string
   /** What deletes the key; harmless to repeat. */
   readonly txn: TxnRequest
-  /** Called once, when etcd has confirmed it. */
+  /** Called when etcd has confirmed it. */
   readonly confirmed?: (() => void) | undefined
+  /** Whether the key is gone by other means, as with its lease. */
+  readonly isMoot: () => boolean
 }
 
 export interface Remover {
@@ -25,7 +27,7 @@ export interface Remover {
 }
 
 /** How long the caller waits for the confirmation. */
-const firstAttempt = Duration.seconds(2)
+const firstAttempt = Duration.millis(1_500)
 /** Repeating cannot help: the key is not ours to delete any more. */
 const isFinal = (error: EtcdError): boolean => error.reason !== "Unavailable" && error.reason !== "DeadlineExceeded"
 
@@ -35,8 +37,8 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
     const backlog = new Set<Removal>()
     const pending = yield* Effect.makeLatch(false)
 
-    const attempt = ({ confirmed, key, txn }: Removal, timeout: Duration.Duration): Effect.Effect<void, EtcdError> =>
-      client.txn(txn, { idempotent: true, timeout }).pipe(
+    const attempt = ({ confirmed, isMoot, key, txn }: Removal, timeout: Duration.Duration): Effect.Effect<void, EtcdError> =>
+      Effect.suspend(() => isMoot() ? Effect.void : client.txn(txn, { idempotent: true, timeout })).pipe(
         Effect.map(() => confirmed?.()),
         Effect.catchIf(isFinal, (error) => Effect.logWarning(`could not delete ${key}: ${error.message}`))
       )

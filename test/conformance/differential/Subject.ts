@@ -6,6 +6,7 @@ import type { WatchError, WatchEvent } from "../../../src/EtcdClient.js"
 import type { EtcdError } from "../../../src/EtcdError.js"
 import type * as Txn from "../../../src/Txn.js"
 import { type Client, Notation, text } from "../support.js"
+import { defined } from "./operations.js"
 import type * as Operations from "./operations.js"
 
 /** A key behind all others, which ends what watches tell. */
@@ -17,9 +18,6 @@ export interface Subject {
   /** What a watch has told since the beginning. */
   readonly told: Effect.Effect<unknown, WatchError>
 }
-
-const defined = <A extends object>(record: A): A =>
-  Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as A
 
 /** Begins with an empty etcd, whose past is compacted. Lease ids and the prefix are shared with those it is compared to. */
 export const make = (
@@ -178,8 +176,8 @@ export const make = (
         })
         if (!isPast) yield* mark
         const events: Array<WatchEvent> = []
-        while (!events.some(isMark)) events.push(...yield* next)
-        return events.map(event)
+        while (!events.some(isMark)) events.push(...(yield* next))
+        return events.filter((event) => !isMark(event)).map(event)
       }).pipe(Effect.scoped)
 
     const onLease = (

@@ -76,6 +76,10 @@ export type Operation =
     readonly prevKv: boolean
   }
 
+/** Without what is left out. */
+export const defined = <A extends object>(record: A): A =>
+  Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as A
+
 const { boolean, constant, constantFrom, integer, oneof, record } = FastCheck
 
 const names = ["a", "b", "c", "d", "a/", "a/b", "é"]
@@ -116,7 +120,7 @@ const range: FastCheck.Arbitrary<Range> = record({
   maxModRevision: rarely(revision, 6),
   minCreateRevision: rarely(revision, 6),
   maxCreateRevision: rarely(revision, 6)
-})
+}).map(defined)
 
 const put: FastCheck.Arbitrary<Put> = record({
   key,
@@ -125,7 +129,7 @@ const put: FastCheck.Arbitrary<Put> = record({
   prevKv: boolean(),
   ignoreValue: rarely(boolean(), 8),
   ignoreLease: rarely(boolean(), 8)
-})
+}).map(defined)
 
 const del: FastCheck.Arbitrary<Delete> = record({ key, to, prevKv: boolean() })
 
