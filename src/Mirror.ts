@@ -154,7 +154,8 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
     /** Lists, compares with what there was, and passes the difference on. */
     const load = (newEpoch: boolean): Effect.Effect<bigint, EtcdError> =>
       Effect.map(list, ({ entries, revision }) => {
-        log.replace({ entries, revision, epoch: (log.current()?.epoch ?? 0) + (newEpoch ? 1 : 0) })
+        const replaced = newEpoch || log.contradicts(entries, revision)
+        log.replace({ entries, revision, epoch: (log.current()?.epoch ?? 0) + (replaced ? 1 : 0) })
         staleSince = undefined
         refused = undefined
         Deferred.unsafeDone(waitingForFirst, Effect.void)
@@ -196,10 +197,37 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
       Effect.flatMap(retried(load(newEpoch)), (revision) =>
         follow(revision).pipe(
           Effect.raceFirst(verification),
+          Effect.raceFirst(recognition),
           // Refused after it stood: read again with pauses, for as long as it takes.
           Effect.catchAll((error) => Effect.as(Effect.delay(failed(error), "1 second"), "refused" as const)),
           Effect.flatMap((end) => run(end === "newEpoch"))
         ))
+
+    /** Whether etcd has as many keys as the copy, and the same newest one; some time may pass until events arrive. */
+    const recognised: Effect.Effect<boolean, EtcdError> = client.range({
+      ...range,
+      sort: { by: "mod", order: "descend" },
+      limit: 1
+    }).pipe(
+      Effect.map(({ count, kvs }) => log.matches(count, kvs[0])),
+      Effect.filterOrFail((matches) => matches, () => "differs" as const),
+      Effect.retry({ while: (error) => error === "differs", times: 5, schedule: Schedule.spaced("1 second") }),
+      Effect.catchAll((error) => error === "differs" ? Effect.succeed(false) : Effect.fail(error))
+    )
+
+    /**
+     * Ends when the etcd behind a new connection is not the one that was copied. Where another history has reached the
+     * copy's revision by the time of the reconnection, no number in a header gives it away.
+     */
+    const recognition: Effect.Effect<"differs"> = client.watchConnection.changes.pipe(
+      Stream.drop(1),
+      Stream.filter(({ _tag }) => _tag === "Connected"),
+      Stream.mapEffect(() => Effect.retry(recognised, retryDelays)),
+      Stream.takeUntil((same) => !same),
+      Stream.runDrain,
+      Effect.orDie,
+      Effect.as("differs" as const)
+    )
 
     /** Ends when the copy lacks what etcd has had for a while; never on servers that do not lose events. */
     const verification: Effect.Effect<"differs", never> = Effect.gen(function*() {

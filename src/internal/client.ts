@@ -133,7 +133,8 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
           Effect.timeoutTo(created, {
             duration: timeout,
             onSuccess: Effect.succeed,
-            onTimeout: () => Effect.flatMap(hub.connection.get, (connection) => notCreated(request, timeout, connection))
+            onTimeout: () =>
+              Effect.flatMap(hub.connection.get, (connection) => notCreated(request, timeout, connection))
           }).pipe(Effect.flatten),
           (revision) => ({ revision, next: pull })
         ))

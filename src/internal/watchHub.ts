@@ -98,6 +98,8 @@ interface Connection {
   /** Watchers whose server seems to be behind what they have seen. */
   readonly suspects: Queue.Queue<Watcher>
   messages: number
+  /** Done by the first message: only then is it known that somebody is there. */
+  readonly answered: Deferred.Deferred<void>
 }
 
 const newWatcher = (request: WatchOptions): Watcher => ({
@@ -277,7 +279,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
     }
 
     const onMessage = (from: Connection, message: WatchResponse): void => {
-      from.messages++
+      if (from.messages++ === 0) Deferred.unsafeDone(from.answered, Effect.void)
       if (message.created) onCreated(from, message)
       if (message.canceled) onCanceled(from, message)
       else if (message.events.length > 0) onEvents(from, message)
@@ -340,6 +342,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
 
     const connect: Effect.Effect<never, EtcdError> = Effect.scoped(Effect.gen(function*() {
       const ended = yield* Deferred.make<never, EtcdError>()
+      const answered = yield* Deferred.make<void>()
       const suspects = yield* Queue.unbounded<Watcher>()
       const stream = yield* transport.openWatch({
         onMessage: (message) => {
@@ -347,7 +350,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
         },
         onEnd: (error) => Deferred.unsafeDone(ended, Effect.fail(error))
       })
-      const from: Connection = { stream, pending: [], byId: new Map(), ended, suspects, messages: 0 }
+      const from: Connection = { stream, pending: [], byId: new Map(), ended, suspects, messages: 0, answered }
       connection = from
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {
@@ -359,11 +362,17 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
           }
         })
       )
-      yield* SubscriptionRef.set(connectionState, { _tag: "Connected", endpoint: stream.endpoint })
       for (const watcher of watchers) {
         if (watcher.phase === "idle") create(watcher)
       }
-      return yield* Effect.raceFirst(Deferred.await(ended), Effect.raceFirst(heartbeat(from), checkHistory(from)))
+      const connected = Effect.zipRight(
+        Deferred.await(answered),
+        SubscriptionRef.set(connectionState, { _tag: "Connected", endpoint: stream.endpoint })
+      )
+      return yield* Effect.all([connected, Deferred.await(ended), heartbeat(from), checkHistory(from)], {
+        concurrency: "unbounded",
+        discard: true
+      }).pipe(Effect.zipRight(Effect.never))
     }))
 
     const disconnected = (error: EtcdError): Effect.Effect<void> =>

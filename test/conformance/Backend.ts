@@ -13,13 +13,13 @@ import * as client from "../../src/internal/client.js"
 import * as clientOptions from "../../src/internal/options.js"
 import * as TestEtcd from "../../src/testing.js"
 import * as EtcdServer from "../support/EtcdServer.js"
-import type { Deviation } from "./deviations.js"
+import { type Deviation, deviationsOf } from "./deviations.js"
 
 type Client = EtcdClient.EtcdClient["Type"]
 
 export interface BackendService {
   readonly client: Client
-  /** What the versions agree on, begins with this. */
+  /** What its version begins with. */
   readonly version: string
   readonly deviations: ReadonlySet<Deviation>
   /** Two clients of one etcd: one that sees everything, and one inside a namespace. */
@@ -46,7 +46,7 @@ export const engine: Layer.Layer<Backend> = Layer.effect(
   Effect.map(EtcdClient.EtcdClient, (client_): BackendService => ({
     client: client_,
     version: "3.5.",
-    deviations: new Set(),
+    deviations: deviationsOf("3.5"),
     pair: (namespace) =>
       Effect.gen(function*() {
         const etcd = yield* TestEtcd.make()
@@ -60,19 +60,16 @@ export const engine: Layer.Layer<Backend> = Layer.effect(
 ).pipe(Layer.provide(EtcdClient.layerMemory))
 
 /** A server of this version, started for the suite. */
-export const etcd = (
-  version: string,
-  deviations: Iterable<Deviation> = []
-): Layer.Layer<Backend, EtcdServer.EtcdServerError> =>
+export const etcd = (version: string): Layer.Layer<Backend, EtcdServer.EtcdServerError> =>
   Layer.scoped(
     Backend,
     Effect.gen(function*() {
-      const { endpoint } = yield* EtcdServer.EtcdServer
+      const { endpoint, version: running } = yield* EtcdServer.EtcdServer
       const outside = yield* Effect.orDie(EtcdClient.make({ endpoints: endpoint }))
       return {
         client: outside,
         version: `${version}.`,
-        deviations: new Set(deviations),
+        deviations: deviationsOf(running),
         pair: (namespace) =>
           Effect.map(Effect.orDie(EtcdClient.make({ endpoints: endpoint, namespace })), (inside) => ({
             outside,

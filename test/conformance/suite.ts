@@ -4,6 +4,7 @@
 import { describe, layer } from "@effect/vitest"
 import type * as Layer from "effect/Layer"
 import type { Backend } from "./Backend.js"
+import { badNumbers } from "./suites/badNumbers.js"
 import { compares } from "./suites/compares.js"
 import { leases } from "./suites/leases.js"
 import { maintenance } from "./suites/maintenance.js"
@@ -24,7 +25,8 @@ const suites: Record<string, (it: It) => void> = {
   watches,
   "watch streams": watchStreams,
   maintenance,
-  namespaces
+  namespaces,
+  "numbers that cannot be sent": badNumbers
 }
 
 /**

@@ -50,14 +50,15 @@ const protectedServer = (options: EtcdServer.EtcdServerOptions = {}) =>
 const tokensExpire = Effect.sleep((tokenSeconds + 1.3) * 1_000)
 
 const assertHidden = (error: EtcdError) => {
-  for (const shown of [error.message, String(error), JSON.stringify(error), inspect(error, { depth: 10 }), error.stack]) {
+  for (
+    const shown of [error.message, String(error), JSON.stringify(error), inspect(error, { depth: 10 }), error.stack]
+  ) {
     assert.notInclude(shown ?? "", "hidden")
   }
 }
 
 /** May be repeated: some of these find a connection that has just been cut. */
-const put = (client: EtcdClient.EtcdClient["Type"], key: string) =>
-  client.put({ key, value: "" }, { idempotent: true })
+const put = (client: EtcdClient.EtcdClient["Type"], key: string) => client.put({ key, value: "" }, { idempotent: true })
 
 const suites = [{ version: undefined }, { version: "3.5" }] as const
 
@@ -151,7 +152,10 @@ describe.each(suites)("a server that asks for a password (version $version)", ({
       yield* tokensExpire
       yield* Effect.all(Array.from({ length: 20 }, () => put(client, "/app/c")), { concurrency: "unbounded" })
       // Still refused where it has to be.
-      assert.strictEqual(((yield* failure(client.openWatch({ key: "/other" }))) as EtcdError).reason, "PermissionDenied")
+      assert.strictEqual(
+        ((yield* failure(client.openWatch({ key: "/other" }))) as EtcdError).reason,
+        "PermissionDenied"
+      )
     }))
 })
 

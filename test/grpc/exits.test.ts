@@ -17,9 +17,11 @@ const run = (...args: ReadonlyArray<string>) =>
       ["--import", "tsx", fixture, ...args],
       { timeout: 20_000 },
       (error, stdout, stderr) =>
-        resume(error === null
-          ? Effect.succeed(stdout.trim().split("\n"))
-          : Effect.fail(new Error(`${error.killed === true ? "it did not end" : error.message}\n${stdout}${stderr}`)))
+        resume(
+          error === null
+            ? Effect.succeed(stdout.trim().split("\n"))
+            : Effect.fail(new Error(`${error.killed === true ? "it did not end" : error.message}\n${stdout}${stderr}`))
+        )
     )
     return Effect.sync(() => child.kill("SIGKILL"))
   })

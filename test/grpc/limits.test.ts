@@ -67,13 +67,16 @@ for (const version of [undefined, "3.5"]) {
           yield* client.put({ key: `big/${index}`, value: bytes(1.4 * mebibyte, index) })
         }
         const { kvs } = yield* client.range({ key: "big/", rangeEnd: "big0" })
-        assert.deepStrictEqual(kvs.map(({ value }) => [value.length, value[0], value[value.length - 1]]), [
-          0,
-          1,
-          2,
-          3,
-          4
-        ].map((index) => [Math.floor(1.4 * mebibyte), index, index]))
+        assert.deepStrictEqual(
+          kvs.map(({ value }) => [value.length, value[0], value[value.length - 1]]),
+          [
+            0,
+            1,
+            2,
+            3,
+            4
+          ].map((index) => [Math.floor(1.4 * mebibyte), index, index])
+        )
         const watch = yield* client.openWatch({ key: "big/", rangeEnd: "big0", startRevision: header.revision })
         assert.deepStrictEqual(
           (yield* take(watch, 5)).map(({ kv }) => [text(kv.key), kv.value.length, kv.value[0]]),
@@ -112,7 +115,9 @@ for (const version of [undefined, "3.5"]) {
             client.txn({ success: keys.slice(from, from + 100).map((key) => Txn.put({ key, value: "" })) }))
           const seen = yield* client.pages({ key: "page/", rangeEnd: "page0" }, { pageSize: 100 }).pipe(
             // What changes meanwhile is not seen.
-            Stream.tap(() => client.delete({ key: "page/249" })),
+            Stream.tap(() =>
+              client.delete({ key: "page/249" })
+            ),
             Stream.tap(() => client.put({ key: "page/100x", value: "" })),
             Stream.runCollect
           )

@@ -65,12 +65,15 @@ const refused: ReadonlyArray<readonly [argument: string, value: string | undefin
 ]
 
 describe("an option that cannot work is refused", () => {
-  it.scoped.each(refused.map((one) => [...one, JSON.stringify(one[1])] as const))("$0 $3", ([argument, value, options]) =>
-    Effect.gen(function*() {
-      const error = yield* refusal(options)
-      assert.deepStrictEqual([error.argument, error.value], [argument, value])
-      assert.notInclude(inspect(error), "hidden")
-    }))
+  it.scoped.each(refused.map((one) => [...one, JSON.stringify(one[1])] as const))(
+    "$0 $3",
+    ([argument, value, options]) =>
+      Effect.gen(function*() {
+        const error = yield* refusal(options)
+        assert.deepStrictEqual([error.argument, error.value], [argument, value])
+        assert.notInclude(inspect(error), "hidden")
+      })
+  )
 
   it.scoped("also by the layers", () =>
     Effect.gen(function*() {

@@ -34,12 +34,13 @@ const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 
 const put = (client: Client, options?: EtcdClient.CallOptions) => client.put({ key: "key", value: "" }, options)
 
-const writes: Record<string, (client: Client, options?: EtcdClient.CallOptions) => Effect.Effect<unknown, EtcdError>> = {
-  put,
-  delete: (client, options) => client.delete({ key: "key" }, options),
-  txn: (client, options) => client.txn({ success: [{ _tag: "Put", request: { key: "key", value: "" } }] }, options),
-  compact: (client, options) => client.compact(1n, options)
-}
+const writes: Record<string, (client: Client, options?: EtcdClient.CallOptions) => Effect.Effect<unknown, EtcdError>> =
+  {
+    put,
+    delete: (client, options) => client.delete({ key: "key" }, options),
+    txn: (client, options) => client.txn({ success: [{ _tag: "Put", request: { key: "key", value: "" } }] }, options),
+    compact: (client, options) => client.compact(1n, options)
+  }
 
 const reads: Record<string, (client: Client) => Effect.Effect<unknown, EtcdError>> = {
   range: (client) => client.get("key"),
@@ -266,7 +267,10 @@ describe("leases", () => {
       const { client, etcd } = yield* start()
       yield* client.leaseGrant({ ttl: "1 minute", id: 7n })
       yield* etcd.loseResponse()
-      assert.deepStrictEqual(outcome(yield* inTime(failure(client.leaseKeepAliveOnce(7n)))), ["DeadlineExceeded", false])
+      assert.deepStrictEqual(outcome(yield* inTime(failure(client.leaseKeepAliveOnce(7n)))), [
+        "DeadlineExceeded",
+        false
+      ])
       assert.strictEqual((yield* etcd.usage).calls.leaseKeepAlive, 1)
       yield* client.leaseKeepAliveOnce(7n)
       assert.strictEqual((yield* failure(client.leaseKeepAliveOnce(8n))).reason, "LeaseNotFound")

@@ -28,7 +28,9 @@ export const until = <E, R>(what: string, condition: Effect.Effect<boolean, E, R
     Effect.repeat({ until: (holds) => holds, schedule: Schedule.spaced("5 millis") }),
     Effect.asVoid,
     Effect.timeoutFail({ duration: "20 seconds", onTimeout: () => new Error(`not seen in 20 s: ${what}`) }),
-    Effect.catchAll((error) => error instanceof Error && error.message.startsWith("not seen") ? Effect.die(error) : Effect.fail(error as E))
+    Effect.catchAll((error) =>
+      error instanceof Error && error.message.startsWith("not seen") ? Effect.die(error) : Effect.fail(error as E)
+    )
   )
 
 /** The failure of a call that must fail. */

@@ -149,7 +149,8 @@ etcd("etcd that cannot be reached", (it) => {
       const client = yield* connect({ endpoints: proxy.endpoint })
       const key = "waited"
       const watching = yield* Effect.fork(
-        Effect.flatMap(client.openWatch({ key }), (watch) => Effect.zipRight(client.put({ key, value: "1" }), take(watch, 1)))
+        Effect.flatMap(client.openWatch({ key }), (watch) =>
+          Effect.zipRight(client.put({ key, value: "1" }), take(watch, 1)))
       )
       const streaming = yield* Effect.fork(
         Stream.runCollect(Stream.take(client.watch({ key: "streamed", startRevision: 1n }), 1))
@@ -157,7 +158,8 @@ etcd("etcd that cannot be reached", (it) => {
       const reading = yield* Effect.fork(client.get(key))
       yield* until(
         "a failed connection",
-        Effect.map(client.watchConnection.get, (state) => state._tag === "Disconnected" && state.reason.includes("ECONN"))
+        Effect.map(client.watchConnection.get, (state) =>
+          state._tag === "Disconnected" && state.reason.includes("ECONN"))
       )
       yield* proxy.accept
       assert.match((yield* Fiber.join(watching)).map(show)[0], /^\+waited=1@/)
@@ -173,8 +175,15 @@ etcd("etcd that cannot be reached", (it) => {
       const watch = yield* client.openWatch({ key: "told" })
       const states: Array<string> = []
       yield* Effect.fork(Stream.runForEach(Stream.changes(client.watchConnection.changes), (state) =>
-        Effect.sync(() => states.push(state._tag))))
-      yield* until("the first state", Effect.sync(() => states.length === 1))
+        Effect.sync(() =>
+          states.push(state._tag)
+        )))
+      yield* until(
+        "the first state",
+        Effect.sync(() =>
+          states.length === 1
+        )
+      )
       yield* proxy.refuse
       yield* proxy.cut()
       yield* until("the loss", Effect.sync(() => states.includes("Disconnected")))
@@ -193,10 +202,12 @@ etcd("etcd that cannot be reached", (it) => {
       const auth = { username: "somebody", password: Redacted.make("hidden") }
       const client = yield* connect({ endpoints: proxy.endpoint, auth, connectTimeout: "1 second" })
       yield* proxy.blackHole
-      for (const call of [
-        Effect.asVoid(client.get("key", timeout)),
-        Effect.asVoid(client.put({ key: "key", value: "" }, timeout))
-      ]) {
+      for (
+        const call of [
+          Effect.asVoid(client.get("key", timeout)),
+          Effect.asVoid(client.put({ key: "key", value: "" }, timeout))
+        ]
+      ) {
         assert.isFalse((yield* bounded(failure(call))).mayBeApplied)
       }
       const patient = yield* Effect.fork(client.get("key"))

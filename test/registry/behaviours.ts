@@ -234,13 +234,14 @@ export const behaviours: Record<string, Test> = {
     const reader = yield* process
     // So that the new history is behind the old one.
     yield* Effect.forEach(Array.from({ length: 10 }), () => clientOf(reader).put({ key: "x", value: "" }))
-    const registration = yield* registryOf(one).register(user("u1"), { ttl })
+    const registration = yield* registryOf(one).register(user("u1"), { ttl: "60 seconds" })
     const events = yield* collect(registryOf(reader).watch("user"))
     yield* until("watched", Effect.map(events, ({ length }) => length === 1))
     for (let round = 0; round < 2; round++) {
       yield* stop
       yield* startWithoutData
-      yield* until("in etcd again", stands(reader, registration.key), ttl)
+      // Long before the session hears of it by its next keep-alive.
+      yield* until("in etcd again", stands(reader, registration.key), "5 seconds")
       yield* until("registered again", isRegistered(registration))
     }
     yield* until(
@@ -274,8 +275,10 @@ export const behaviours: Record<string, Test> = {
     // And the other way round: the one that was replaced goes first.
     yield* registryOf(next).register(user("u1", { v: "3" }), { ttl })
     yield* until("told again", hasStatus(mine, "Replaced"))
+    const before = yield* find(admin, mine.key)
     yield* passing(predecessor.close)
     assert.deepStrictEqual(yield* version(), ["3"])
+    assert.deepStrictEqual(yield* find(admin, mine.key), before)
   }),
 
   "does the same for two of one process": Effect.gen(function*() {

@@ -43,10 +43,10 @@ const validity = sequence(der(0x17, Buffer.from("200101000000Z")), der(0x17, Buf
 
 const extension = (id: string, critical: boolean, value: Uint8Array) =>
   sequence(oid(id), ...critical ? [yes] : [], octets(value))
-const basicConstraints = (authority: boolean) =>
-  extension("551d13", true, authority ? sequence(yes) : sequence())
+const basicConstraints = (authority: boolean) => extension("551d13", true, authority ? sequence(yes) : sequence())
 /** Signing of certificates, or of handshakes. */
-const keyUsage = (authority: boolean) => extension("551d0f", true, bits(Buffer.from([authority ? 0x04 : 0x80]), authority ? 2 : 7))
+const keyUsage = (authority: boolean) =>
+  extension("551d0f", true, bits(Buffer.from([authority ? 0x04 : 0x80]), authority ? 2 : 7))
 const serverAndClient = extension("551d25", false, sequence(oid("2b06010505070301"), oid("2b06010505070302")))
 const alternativeNames = (hosts: ReadonlyArray<string>) =>
   extension(

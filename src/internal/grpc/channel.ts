@@ -204,9 +204,7 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
           }
           if (Date.now() >= deadline) {
             const details = `No connection established within ${deadline - begin} ms`
-            return resume(Effect.suspend(() =>
-              Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, details, key))
-            ))
+            return resume(Effect.suspend(() => Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, details, key))))
           }
           const channel = peer.client.getChannel()
           channel.watchConnectivityState(channel.getConnectivityState(true), deadline, check)

@@ -198,29 +198,32 @@ export const make = (
       call: Channel.Method<Request, Response>,
       handlers: StreamHandlers<Response>
     ): Effect.Effect<DuplexStream<Request>, EtcdError, Scope.Scope> =>
-      Effect.flatMap(Effect.suspend(() => login(Channel.deadlineIn(options.authTimeoutMillis))), (used) =>
-        channel.duplex<Request, Response>(call, {
-          onMessage: handlers.onMessage,
-          onEnd: (error) => {
-            if (error.reason === "Unauthenticated") {
-              forget(used)
+      Effect.flatMap(
+        Effect.suspend(() =>
+          login(Channel.deadlineIn(options.authTimeoutMillis))
+        ),
+        (used) =>
+          channel.duplex<Request, Response>(call, {
+            onMessage: handlers.onMessage,
+            onEnd: (error) => {
+              if (error.reason === "Unauthenticated") {
+                forget(used)
+              }
+              handlers.onEnd(error)
             }
-            handlers.onEnd(error)
-          }
-        }, used.stream).pipe(Effect.map((stream) => ({
-          ...stream,
-          suspect: (why) => {
-            if (why === "unauthenticated") {
-              forget(used)
+          }, used.stream).pipe(Effect.map((stream) => ({
+            ...stream,
+            suspect: (why) => {
+              if (why === "unauthenticated") {
+                forget(used)
+              }
+              stream.suspect(why)
             }
-            stream.suspect(why)
-          }
-        }))))
+          })))
+      )
 
     return {
-      endpoints: options.endpoints.map(({ name }) =>
-        name
-      ),
+      endpoints: options.endpoints.map(({ name }) => name),
       range: (request, call) =>
         Effect.map(
           unary(methods.range, codec.rangeRequest(request), call, toText(request.key)),

@@ -32,6 +32,10 @@ export interface MirrorLog {
   readonly changed: (than: Snapshot) => Effect.Effect<void>
   /** Whether what was listed at a revision is still missing from the copy. */
   readonly lacks: (listed: Entries, revision: bigint) => boolean
+  /** Whether the copy may be one of an etcd with this many keys and this newest one. */
+  readonly matches: (count: bigint, newest: KeyValue | undefined) => boolean
+  /** Whether a state read after the present one cannot follow it: it is of another history. */
+  readonly contradicts: (listed: Entries, revision: bigint) => boolean
   /** The number that the next batch will have. */
   readonly next: () => number
   /** The batches from a number on; `undefined` when the log does not reach back to it. */
@@ -53,6 +57,10 @@ const detached = (kv: KeyValue): KeyValue => ({
 
 const put = (kv: KeyValue, previous: KeyValue | undefined): Change => ({ _tag: "Put", kv, previous })
 
+/** The value counts as well: another history of etcd may give the same revisions to other values. */
+const isSame = (a: KeyValue, b: KeyValue): boolean =>
+  a.modRevision === b.modRevision && a.createRevision === b.createRevision && Buffer.compare(a.value, b.value) === 0
+
 /** What leads from one state to another, oldest change first. */
 export const difference = (from: Entries, to: Snapshot): ReadonlyArray<Change> => {
   const changes: Array<Change> = []
@@ -64,11 +72,7 @@ export const difference = (from: Entries, to: Snapshot): ReadonlyArray<Change> =
   const puts: Array<Change & { readonly _tag: "Put" }> = []
   for (const [key, kv] of to.entries) {
     const previous = Option.getOrUndefined(HashMap.get(from, key))
-    if (
-      previous === undefined || previous.modRevision !== kv.modRevision || previous.createRevision !== kv.createRevision
-    ) {
-      puts.push({ _tag: "Put", kv, previous })
-    }
+    if (previous === undefined || !isSame(previous, kv)) puts.push({ _tag: "Put", kv, previous })
   }
   puts.sort((a, b) => a.kv.modRevision < b.kv.modRevision ? -1 : a.kv.modRevision > b.kv.modRevision ? 1 : 0)
   return [...changes, ...puts]
@@ -148,6 +152,22 @@ export const make = (maxEvents: number): MirrorLog => {
       }
       for (const [key, kv] of current.entries) {
         if (kv.modRevision <= revision && !HashMap.has(listed, key)) return true
+      }
+      return false
+    },
+    matches: (count, newest) => {
+      const present = current?.entries ?? HashMap.empty<string, KeyValue>()
+      const own = newest === undefined ? Option.none() : HashMap.get(present, toBinary(newest.key))
+      return HashMap.size(present) === Number(count) &&
+        (newest === undefined || (Option.isSome(own) && isSame(own.value, newest)))
+    },
+    contradicts: (listed, revision) => {
+      if (current === undefined) return false
+      if (revision < current.revision) return true
+      for (const [key, own] of current.entries) {
+        const there = HashMap.get(listed, key)
+        if (Option.isNone(there) || there.value.modRevision > own.modRevision) continue
+        if (!isSame(own, there.value)) return true
       }
       return false
     },

@@ -99,6 +99,18 @@ export const watchStreams = (it: It) => {
       yield* expectEvents(next, ["+a=5 c1 m5 v5", "+a=6 c1 m6 v6"])
     }))
 
+  test(it, "tells of deletes of the compacted revision itself", ({ backend, ...stage }) =>
+    Effect.gen(function*() {
+      const { all, at, client, expectEvents, puts } = stage
+      yield* puts("a=1", "b=1")
+      yield* client.delete(all)
+      yield* puts("c=1")
+      yield* client.compact(at(3), { physical: true })
+      const watch = yield* client.openWatch({ ...all, startRevision: at(3), prevKv: true })
+      const lost = backend.deviations.has("lostDeleteAtCompaction")
+      yield* expectEvents(watch, [...lost ? [] : ["-a m3", "-b m3"], "+c=1 c4 m4 v1"])
+    }))
+
   test(it, "leaves the version before out where it was compacted", (stage) =>
     Effect.gen(function*() {
       const { all, at, client, expectEvents, k, puts } = stage
