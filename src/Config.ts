@@ -67,6 +67,23 @@ export type ListError = InvalidArgument | UnsupportedSchema | EtcdError
  * A schema reads and writes JSON or text: what its encoded side has beyond JSON is refused with `UnsupportedSchema`. A
  * property that is `undefined` is one that is not there.
  *
+ * @example
+ * ```ts
+ * import { Config } from "effect-coord"
+ * import { Effect, Schema, Stream } from "effect"
+ *
+ * const Limits = Schema.Struct({ requests: Schema.Int, burst: Schema.optional(Schema.Int) })
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Config.set("billing/limits", Limits, { requests: 100 })
+ *   const { value, version } = yield* Config.getWithVersion("billing/limits", Limits)
+ *   yield* Config.compareAndSet("billing/limits", Limits, { ...value, burst: 20 }, version)
+ *   yield* Config.watchPrefix("billing", Limits).pipe(
+ *     Stream.runForEach((event) => Effect.log(event._tag, event.key, event.version))
+ *   )
+ * })
+ * ```
+ *
  * @since 0.1.0
  * @category tags
  */

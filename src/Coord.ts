@@ -176,7 +176,8 @@ export const health = (
     )
     return {
       healthy: endpoints.some((member) => member._tag === "Up" && member.hasLeader) &&
-        states.every(({ state }) => state._tag === "Idle" || state._tag === "Active"),
+        // A session that is over is history: who used it has heard of it, and gets another.
+        states.every(({ state }) => state._tag !== "Disconnected"),
       endpoints,
       sessions: states,
       watches: yield* client.watchConnection.get

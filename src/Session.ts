@@ -300,12 +300,12 @@ const makeChecked = (
     /** Nothing is left to delete when the lease is revoked, and with it its keys. */
     const isMoot = (): boolean => ended?.reason === "revoked" || ended?.reason === "closed"
 
+    /** After the end of the session its keys go by themselves soon: nobody should have to wait to hear of its loss. */
+    const removeUnlessMoot = (removal: Pick<Remover.Removal, "key" | "txn" | "confirmed">): Effect.Effect<void> =>
+      Effect.suspend(() => remover.remove({ ...removal, isMoot, wait: ended === undefined }))
+
     const remove: Session["remove"] = ({ fence, key }) =>
-      remover.remove({
-        key,
-        txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] },
-        isMoot
-      })
+      removeUnlessMoot({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })
 
     const names = EntryNames.make()
 
@@ -323,7 +323,7 @@ const makeChecked = (
             const txn = sent === "once" && createRevision !== undefined
               ? { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] }
               : { success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })] }
-            return remover.remove({ key, txn, confirmed: giveBack, isMoot })
+            return removeUnlessMoot({ key, txn, confirmed: giveBack })
           }
         )
         const request: TxnRequest = {

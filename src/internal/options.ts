@@ -18,6 +18,9 @@ export interface ClientOptions {
 
 type RetryNumbers = Exclude<Retry, Schedule.Schedule<unknown, EtcdError>>
 
+/** The longest time a timer of Node takes: a longer one would fire at once. */
+const maxMillis = 2_147_483_647
+
 /** etcd answers faster pings with GOAWAY and ends the connection. */
 const minKeepAliveMillis = 5_000
 
@@ -77,7 +80,7 @@ const millis = (
 ): Effect.Effect<number, InvalidArgument> =>
   value === undefined
     ? Effect.succeed(fallback)
-    : Effect.map(positiveDuration(argument, value), (duration) => Math.max(1, Duration.toMillis(duration)))
+    : Effect.map(positiveDuration(argument, value), (duration) => Math.min(maxMillis, Math.max(1, Duration.toMillis(duration))))
 
 export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArgument> =>
   Effect.gen(function*() {

@@ -163,7 +163,7 @@ describe("what is set is read back equal", () => {
         assert.deepStrictEqual(Schema.encodeSync(schema)(actual), Schema.encodeSync(schema)(expected))
         assert.isTrue(isDeepStrictEqual(actual, expected))
       }),
-      { numRuns: 1_000 }
+      { numRuns: 300 }
     )
   })
 

@@ -1,6 +1,7 @@
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Net from "node:net"
 import * as EtcdCluster from "../support/EtcdCluster.js"
 import type { EtcdServerService } from "../support/EtcdServer.js"
 import * as EtcdServer from "../support/EtcdServer.js"
@@ -207,6 +208,35 @@ layer(EtcdServer.layer(), { excludeTestServices: true })("several ways to one se
       const before = (yield* first.bytes).up
       yield* Effect.forEach(Array.from({ length: 10 }), () => client.get("key", { timeout: "2 seconds" }))
       assert.strictEqual((yield* first.bytes).up, before)
+    }))
+
+  it.scoped("may be written in any form", () =>
+    Effect.gen(function*() {
+      const server = yield* EtcdServer.EtcdServer
+      const socket = `${server.folder}/proxy.sock`
+      yield* Effect.acquireRelease(
+        Effect.async<Net.Server>((resume) => {
+          const listener = Net.createServer((client) => {
+            const upstream = Net.connect(server.port, "127.0.0.1")
+            client.on("error", () => {}).pipe(upstream).on("error", () => {}).pipe(client)
+          })
+          listener.listen(socket, () => resume(Effect.succeed(listener)))
+        }),
+        (listener) => Effect.sync(() => listener.close())
+      )
+      for (
+        const endpoints of [
+          `unix://${socket}`,
+          `localhost:${server.port}`,
+          `http://localhost:${server.port}/`,
+          [`http://127.0.0.1:${server.port}`]
+        ]
+      ) {
+        const client = yield* connect({ endpoints })
+        yield* client.get("key", { timeout: Infinity })
+        yield* client.openWatch({ key: "key" })
+        assert.isTrue((yield* client.status(client.endpoints[0])).version.startsWith("3."))
+      }
     }))
 
   it.scoped("are asked for their state one by one", () =>

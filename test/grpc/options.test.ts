@@ -11,6 +11,7 @@ import { inspect } from "node:util"
 import * as Coord from "../../src/Coord.js"
 import * as EtcdClient from "../../src/EtcdClient.js"
 import { InvalidArgument } from "../../src/EtcdError.js"
+import * as clientOptions from "../../src/internal/options.js"
 import * as Certificates from "../support/certificates.js"
 import { failure } from "./support.js"
 
@@ -151,6 +152,21 @@ describe("options that are accepted", () => {
       assert.deepStrictEqual(client.endpoints, ["a:2379", "b:1"])
       assert.strictEqual(client.namespace, "/ünï/")
       assert.deepStrictEqual((yield* EtcdClient.make()).endpoints, ["localhost:2379"])
+    }))
+})
+
+describe("times beyond what a timer of Node takes", () => {
+  it.scoped("are shortened to that: a timer would fire at once, and ping without end", () =>
+    Effect.gen(function*() {
+      const long = "1000 days"
+      const parsed = yield* clientOptions.parse({
+        requestTimeout: long,
+        connectTimeout: long,
+        keepAlive: { time: long, timeout: long }
+      })
+      for (const [name, value] of Object.entries(parsed)) {
+        if (name.endsWith("Millis")) assert.strictEqual(value, 2 ** 31 - 1, name)
+      }
     }))
 })
 

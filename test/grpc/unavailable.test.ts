@@ -27,19 +27,19 @@ const bounded = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 
 const timeout = { timeout: 300 }
 
-const calls = (client: Client): Record<string, Effect.Effect<unknown, unknown>> => ({
-  range: client.get("key", timeout),
-  pages: Stream.runDrain(client.pages({ key: "key" }, timeout)),
-  put: client.put({ key: "key", value: "" }, timeout),
-  delete: client.delete({ key: "key" }, timeout),
-  txn: client.txn({ success: [{ _tag: "Put", request: { key: "key", value: "" } }] }, timeout),
-  leaseGrant: client.leaseGrant({ ttl: 5_000 }, timeout),
-  leaseRevoke: client.leaseRevoke(1n, timeout),
-  leaseTimeToLive: client.leaseTimeToLive(1n, timeout),
-  leaseKeepAlive: client.leaseKeepAliveOnce(1n, timeout),
-  watch: Effect.scoped(client.openWatch({ key: "key" }, timeout)),
-  status: client.status(client.endpoints[0], timeout),
-  compact: client.compact(1n, timeout)
+const calls = (client: Client, options = timeout): Record<string, Effect.Effect<unknown, unknown>> => ({
+  range: client.get("key", options),
+  pages: Stream.runDrain(client.pages({ key: "key" }, options)),
+  put: client.put({ key: "key", value: "" }, options),
+  delete: client.delete({ key: "key" }, options),
+  txn: client.txn({ success: [{ _tag: "Put", request: { key: "key", value: "" } }] }, options),
+  leaseGrant: client.leaseGrant({ ttl: 5_000 }, options),
+  leaseRevoke: client.leaseRevoke(1n, options),
+  leaseTimeToLive: client.leaseTimeToLive(1n, options),
+  leaseKeepAlive: client.leaseKeepAliveOnce(1n, options),
+  watch: Effect.scoped(client.openWatch({ key: "key" }, options)),
+  status: client.status(client.endpoints[0], options),
+  compact: client.compact(1n, options)
 })
 
 const keyed = ["range", "pages", "put", "delete", "txn", "watch"]
@@ -51,7 +51,7 @@ etcd("etcd that cannot be reached", (it) => {
     Effect.gen(function*() {
       const endpoint = yield* deadEndpoint
       const client = yield* connect({ endpoints: endpoint, retry: { maxAttempts: 2, initialDelay: 1 } })
-      for (const [name, call] of Object.entries(calls(client))) {
+      for (const [name, call] of Object.entries(calls(client, { timeout: 1_500 }))) {
         const error = (yield* bounded(failure(call))) as EtcdError
         // A watch waits for etcd as long as its deadline allows.
         const reason = name === "watch" ? "DeadlineExceeded" : "Unavailable"
@@ -251,13 +251,21 @@ etcd("an etcd that stops answering", (it) => {
       const client = yield* connect({ endpoints: proxy.endpoint })
       const { id } = yield* client.leaseGrant({ ttl: "1 minute" })
       yield* client.leaseKeepAliveOnce(id)
+      yield* proxy.stall("down")
+      const slow = yield* Effect.fork(client.get("key"))
+      yield* failure(client.leaseKeepAliveOnce(id, timeout))
+      yield* proxy.resume
+      // What was under way on the old connection is not cut off.
+      yield* Fiber.join(slow)
+      yield* client.leaseKeepAliveOnce(id)
+      assert.strictEqual(yield* proxy.accepted, 2)
       yield* proxy.blackHole
       const error = yield* bounded(failure(client.leaseKeepAliveOnce(id, timeout)))
       assert.deepStrictEqual(outcome(error), ["DeadlineExceeded", false])
       assert.strictEqual(error.endpoint, proxy.endpoint)
       yield* proxy.resume
       yield* bounded(client.leaseKeepAliveOnce(id))
-      assert.strictEqual(yield* proxy.accepted, 2)
+      assert.strictEqual(yield* proxy.accepted, 3)
     }))
 
   it.scoped("is found dead by pings: the next calls get a new connection", () =>

@@ -19,6 +19,8 @@ export interface Removal {
   readonly confirmed?: (() => void) | undefined
   /** Whether the key is gone by other means, as with its lease. */
   readonly isMoot: () => boolean
+  /** Whether to wait for the confirmation. Default: if etcd answers, yes. */
+  readonly wait?: boolean | undefined
 }
 
 export interface Remover {
@@ -52,7 +54,7 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
     const remove: Remover["remove"] = (removal) =>
       Effect.suspend(() =>
         // Once etcd has not answered, the next callers do not wait to see the same.
-        backlog.size > 0
+        backlog.size > 0 || removal.wait === false
           ? postpone(removal)
           : Effect.matchEffect(attempt(removal, firstAttempt), {
             onSuccess: () => Effect.void,

@@ -1,0 +1,327 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as fc from "effect/FastCheck"
+import * as Option from "effect/Option"
+import type * as ParseResult from "effect/ParseResult"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { isDeepStrictEqual } from "node:util"
+import * as Codec from "../../src/internal/config/codec.js"
+import type { NotJson } from "../../src/internal/config/json.js"
+import * as Shape from "../../src/internal/config/shape.js"
+import { samples, Text, texts } from "./schemas.js"
+
+const bytesOf = (text: string): Uint8Array => Buffer.from(text, "utf8")
+
+const codecOf = <A, I, R>(schema: Schema.Schema<A, I, R>): Codec.Codec<A, R> => Either.getOrThrow(Codec.make(schema))
+
+/** As it stands in etcd. */
+const stored = <A, I>(schema: Schema.Schema<A, I>, value: A): string => Effect.runSync(codecOf(schema).encode(value))
+
+const read = <A, I>(schema: Schema.Schema<A, I>, text: string): A =>
+  Effect.runSync(codecOf(schema).decode(bytesOf(text)))
+
+const unreadable = <A, I>(schema: Schema.Schema<A, I>, bytes: Uint8Array): ParseResult.ParseError =>
+  Effect.runSync(Effect.flip(codecOf(schema).decode(bytes)))
+
+const roundTrip = <A, I>(schema: Schema.Schema<A, I>, value: A): A => read(schema, stored(schema, value))
+
+const unsupported = (schema: Schema.Schema<any, any>): NotJson | undefined =>
+  Option.getOrUndefined(Either.getLeft(Codec.make(schema)))
+
+const refused = <A, I>(schema: Schema.Schema<A, I>, value: A): NotJson | ParseResult.ParseError =>
+  Effect.runSync(Effect.flip(codecOf(schema).encode(value)))
+
+const assertRefused = <A, I>(schema: Schema.Schema<A, I>, value: A, path: ReadonlyArray<string>, problem: string) => {
+  const error = refused(schema, value)
+  assert.deepStrictEqual(error, { _tag: "NotJson", path, problem })
+}
+
+describe("the stored form", () => {
+  it("is the text itself, unless that is JSON", () => {
+    for (const text of ["plain", "", "{", "\ufeff1", "01", "a\u0000", "日本語 🎈", "NaN"]) {
+      assert.strictEqual(stored(Schema.String, text), text)
+    }
+    for (const text of ["123", " 1", "null", "true", "\"x\"", "{}", "1e5", "[]\n"]) {
+      assert.strictEqual(stored(Schema.String, text), JSON.stringify(text))
+    }
+  })
+
+  it("quotes what UTF-8 cannot hold", () => {
+    assert.strictEqual(stored(Schema.String, "a\ud800"), "\"a\\ud800\"")
+  })
+
+  it("is JSON for everything else", () => {
+    assert.strictEqual(stored(Schema.Number, 123), "123")
+    assert.strictEqual(stored(Schema.Number, -0), "-0")
+    assert.strictEqual(stored(Schema.Number, 1e21), "1e+21")
+    assert.strictEqual(stored(Schema.Null, null), "null")
+    assert.strictEqual(stored(Schema.Array(Schema.Boolean), [true, false]), "[true,false]")
+    assert.strictEqual(
+      stored(Schema.Struct({ b: Schema.String, a: Schema.Array(Schema.Null) }), { b: "\"\n\ud800", a: [null] }),
+      "{\"b\":\"\\\"\\n\\ud800\",\"a\":[null]}"
+    )
+  })
+
+  it("is that of the encoded side", () => {
+    assert.strictEqual(stored(Schema.NumberFromString, 5), "\"5\"")
+    assert.strictEqual(stored(Schema.Date, new Date(0)), "1970-01-01T00:00:00.000Z")
+    assert.strictEqual(stored(Schema.parseJson(Schema.Struct({ a: Schema.Int })), { a: 1 }), "\"{\\\"a\\\":1}\"")
+  })
+
+  it("agrees with JSON.stringify, the sign of zero aside", () => {
+    fc.assert(fc.property(fc.jsonValue({ noUnicodeString: false }), (value) => {
+      const text = stored(Schema.Array(Schema.Unknown), [value])
+      assert.strictEqual(text.replace(/-0(?=[,\]}])/g, "0"), JSON.stringify([value]).replace(/-0(?=[,\]}])/g, "0"))
+    }))
+  })
+})
+
+describe("reading", () => {
+  it("takes JSON where that fits, and the text otherwise", () => {
+    assert.strictEqual(read(Schema.String, "123"), "123")
+    assert.strictEqual(read(Schema.String, "\"123\""), "123")
+    assert.strictEqual(read(Schema.String, "{\"a\": 1}"), "{\"a\": 1}")
+    assert.strictEqual(read(Schema.Number, "123"), 123)
+    assert.strictEqual(read(Schema.Number, " 123\n"), 123)
+    assert.strictEqual(read(Schema.NumberFromString, "123"), 123)
+    assert.strictEqual(read(Schema.BigInt, "12345678901234567890"), 12345678901234567890n)
+    assert.deepStrictEqual(read(Schema.parseJson(Schema.Struct({ a: Schema.Int })), "{\"a\":1}"), { a: 1 })
+    assert.deepStrictEqual(read(Schema.Struct({ a: Schema.Int }), "{\"a\": 1, \"b\": 2}"), { a: 1 })
+    assert.strictEqual(read(Schema.Union(Schema.String, Schema.Number), "123"), 123)
+    assert.strictEqual(read(Schema.Literal("on", "off"), "on"), "on")
+  })
+
+  it("says what is wrong, in the terms of what was stored", () => {
+    assert.match(
+      unreadable(Schema.Struct({ port: Schema.Int }), bytesOf("{\"port\":\"x\"}")).message,
+      /"port".*\n.*\n.*"x"/s
+    )
+    assert.match(unreadable(Schema.Int.pipe(Schema.positive()), bytesOf("-5")).message, /positive number, actual -5/)
+    assert.match(unreadable(Schema.BigInt, bytesOf("12.5")).message, /"12.5" into a bigint/)
+    assert.match(unreadable(Schema.Literal("on", "off"), bytesOf("maybe")).message, /"on", actual "maybe"/)
+  })
+
+  it("survives bytes that are no text", () => {
+    const error = unreadable(Schema.String, Uint8Array.of(0x61, 0xff, 0xfe))
+    assert.match(error.message, /not UTF-8/)
+  })
+
+  it("does not repeat a whole document in an error", () => {
+    const { message } = unreadable(Schema.Struct({ a: Schema.Int }), bytesOf("x".repeat(1_000_000)))
+    assert.isBelow(message.length, 4_000)
+    assert.match(message, /Expected \{ readonly a: Int \}, actual <redacted>/)
+  })
+})
+
+describe("what is set is read back equal", () => {
+  it("texts", () => {
+    fc.assert(
+      fc.property(texts, (text) => {
+        assert.strictEqual(roundTrip(Text, text), text)
+        assert.strictEqual(roundTrip(Schema.Union(Schema.Number, Schema.String), text), text)
+        assert.strictEqual(roundTrip(Schema.Unknown, text), text)
+        assert.deepStrictEqual(roundTrip(Schema.Struct({ text: Schema.String }), { text }), { text })
+      }),
+      { numRuns: 100_000 }
+    )
+  })
+
+  it("numbers, and texts that look like them", () => {
+    const schema = Schema.Union(Schema.String, Schema.Number)
+    fc.assert(
+      fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (number) => {
+        assert.isTrue(Object.is(roundTrip(Schema.Number, number), number))
+        assert.isTrue(Object.is(roundTrip(schema, number), number))
+        assert.strictEqual(roundTrip(schema, String(number)), String(number))
+      }),
+      { numRuns: 50_000 }
+    )
+    for (const literal of ["1", 1, "true", true, "null", null] as const) {
+      assert.strictEqual(roundTrip(Schema.Literal("1", 1, "true", true, "null", null), literal), literal)
+    }
+  })
+
+  it("JSON of any kind", () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ noUnicodeString: false, maxDepth: 4 }), (value) => {
+        assert.deepStrictEqual(roundTrip(Schema.Unknown, value), value)
+      }),
+      { numRuns: 50_000 }
+    )
+  })
+
+  it("values of any schema", () => {
+    fc.assert(
+      fc.property(samples, ([schema, value]) => {
+        const encoded = Schema.encodeSync(schema)(value)
+        // What the schema itself makes of its encoded side: it may lose something (a union of String and
+        // NumberFromString does), but the store may not.
+        const expected = Schema.decodeSync(schema)(encoded)
+        const actual = roundTrip(schema, value)
+        assert.deepStrictEqual(Schema.encodeSync(schema)(actual), Schema.encodeSync(schema)(expected))
+        assert.isTrue(isDeepStrictEqual(actual, expected))
+      }),
+      { numRuns: 20_000 }
+    )
+  })
+
+  it("properties that are undefined, as ones that are not there", () => {
+    const schema = Schema.Struct({
+      optional: Schema.optional(Schema.Number),
+      required: Schema.UndefinedOr(Schema.Number),
+      inner: Schema.Array(Schema.Union(Schema.Null, Schema.Struct({ a: Schema.optional(Schema.Unknown) })))
+    })
+    const value = { optional: undefined, required: undefined, inner: [null, { a: undefined }] }
+    assert.strictEqual(stored(schema, value), "{\"inner\":[null,{}]}")
+    assert.deepStrictEqual(roundTrip(schema, value), { required: undefined, inner: [null, {}] })
+  })
+
+  it("large values", () => {
+    const text = "1".repeat(1024 * 1024)
+    assert.strictEqual(roundTrip(Schema.String, text), text)
+    const rows = Array.from({ length: 20_000 }, (_, id) => ({ id, name: `row ${id}`, tags: ["a", "b"] }))
+    const schema = Schema.Array(
+      Schema.Struct({ id: Schema.Number, name: Schema.String, tags: Schema.Array(Schema.String) })
+    )
+    assert.deepStrictEqual(roundTrip(schema, rows), rows)
+  })
+})
+
+describe("what is not JSON", () => {
+  it("is seen in the schema", () => {
+    interface Node {
+      readonly weight: bigint
+      readonly next: Node | null
+    }
+    const Node: Schema.Schema<Node> = Schema.Struct({
+      weight: Schema.BigIntFromSelf,
+      next: Schema.NullOr(Schema.suspend((): Schema.Schema<Node> => Node))
+    })
+    const cases: ReadonlyArray<readonly [Schema.Schema<any, any>, ReadonlyArray<string>, string]> = [
+      [Schema.BigIntFromSelf, [], "bigint"],
+      [Schema.Undefined, [], "undefined"],
+      [Schema.Void, [], "undefined"],
+      [Schema.UndefinedOr(Schema.String), [], "undefined"],
+      [Schema.SymbolFromSelf, [], "symbol"],
+      [Schema.UniqueSymbolFromSelf(Symbol.for("x")), [], "symbol"],
+      [Schema.Literal(1n), [], "bigint"],
+      [Schema.Literal(NaN), [], "NaN"],
+      [Schema.Uint8ArrayFromSelf, [], "Uint8Array"],
+      [Schema.DateFromSelf, [], "Date"],
+      [Schema.URLFromSelf, [], "URL"],
+      [Schema.OptionFromSelf(Schema.String), [], "Option"],
+      [Schema.RedactedFromSelf(Schema.String), [], "Redacted"],
+      [Schema.OptionFromUndefinedOr(Schema.String), [], "undefined"],
+      [Schema.Struct({ a: Schema.Struct({ b: Schema.BigIntFromSelf }) }), ["a", "b"], "bigint"],
+      [Schema.Struct({ a: Schema.Array(Schema.UndefinedOr(Schema.Int)) }), ["a", "[]"], "undefined"],
+      [Schema.Tuple(Schema.Int, Schema.SymbolFromSelf), ["1"], "symbol"],
+      [Schema.Record({ key: Schema.String, value: Schema.UndefinedOr(Schema.Int) }), ["[]"], "undefined"],
+      [Schema.Record({ key: Schema.SymbolFromSelf, value: Schema.Int }), [], "properties named by symbols"],
+      [Schema.Struct({ [Symbol.for("s")]: Schema.Int }), [], "a property named by a symbol"],
+      [Schema.Union(Schema.String, Schema.Array(Schema.BigIntFromSelf)), ["[]"], "bigint"],
+      [Schema.transform(Schema.BigIntFromSelf, Schema.String, { decode: String, encode: BigInt }), [], "bigint"],
+      [Node, ["weight"], "bigint"],
+      [Schema.typeSchema(Node), ["weight"], "bigint"],
+      [Schema.encodedSchema(Node), ["weight"], "bigint"]
+    ]
+    for (const [schema, path, problem] of cases) {
+      assert.deepStrictEqual(unsupported(schema), { _tag: "NotJson", path, problem }, String(schema))
+    }
+    assert.isUndefined(unsupported(Schema.Struct({ a: Schema.optional(Schema.Int), b: Schema.BigInt, c: Schema.Date })))
+  })
+
+  it("is seen in the value", () => {
+    const record = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+    assertRefused(Schema.Number, NaN, [], "NaN")
+    assertRefused(Schema.Struct({ a: Schema.Array(Schema.Number) }), { a: [1, Infinity] }, ["a", "1"], "Infinity")
+    assertRefused(record, { a: undefined }, ["a"], "undefined")
+    assertRefused(record, { a: [1, undefined] }, ["a", "1"], "undefined")
+    assertRefused(record, { a: new Array<unknown>(1) }, ["a", "0"], "undefined")
+    assertRefused(record, { a: 1n }, ["a"], "bigint")
+    assertRefused(record, { a: Symbol("s") }, ["a"], "symbol")
+    assertRefused(record, { a: () => 1 }, ["a"], "function")
+    assertRefused(record, { a: new Date(0) }, ["a"], "an object of the class Date")
+    assertRefused(record, { a: new Map() }, ["a"], "an object of the class Map")
+    assertRefused(record, { a: { [Symbol.for("s")]: 1 } }, ["a"], "a property named by a symbol")
+    assertRefused(record, { a: { toJSON: () => 1 } }, ["a", "toJSON"], "function")
+    assertRefused(record, { a: Option.none() }, ["a"], "an object that is not plain")
+    assertRefused(Schema.instanceOf(Map), new Map(), [], "an object of the class Map")
+    const circle: Record<string, unknown> = {}
+    circle.itself = circle
+    const error = refused(record, circle)
+    assert.isTrue(error._tag === "NotJson" && error.problem.includes("contains itself"))
+  })
+
+  it("is told from a value that is not of the schema", () => {
+    const error = refused(Schema.Int, 1.5)
+    assert.isTrue(error._tag === "ParseError" && /integer, actual 1.5/.test(error.message))
+  })
+})
+
+describe("secrets", () => {
+  const secret = "hunter2"
+  const Account = Schema.Struct({
+    user: Schema.String,
+    password: Schema.Redacted(
+      Schema.String.pipe(Schema.filter((text) => text.length > 20 || `${text} is too short`))
+    ),
+    port: Schema.NumberFromString.annotations({ message: ({ actual }) => `not a port: ${JSON.stringify(actual)}` })
+  })
+  const leaks = (error: ParseResult.ParseError): boolean =>
+    [error.message, JSON.stringify(error), String(error), JSON.stringify(error.issue)].some((text) =>
+      text.includes(secret)
+    )
+
+  it("do not show in errors of reading", () => {
+    const documents = [
+      JSON.stringify({ user: "u", password: secret, port: "1" }),
+      JSON.stringify({ user: 1, password: "x".repeat(30) + secret, port: "1" }),
+      JSON.stringify({ user: "u", password: "x".repeat(30), port: secret }),
+      `{password: ${secret}`,
+      JSON.stringify(secret)
+    ]
+    for (const document of documents) assert.isFalse(leaks(unreadable(Account, bytesOf(document))), document)
+    const { message } = unreadable(Account, bytesOf(documents[1]))
+    assert.match(message, /\["user"\]\n\s+└─ Expected string, actual <redacted>/)
+  })
+
+  it("are found in recursive schemas of every form", () => {
+    interface Tree {
+      readonly children: ReadonlyArray<Tree>
+      readonly label: unknown
+    }
+    const tree = (label: Schema.Schema<any, any>): Schema.Schema<Tree, any> => {
+      const Self: Schema.Schema<Tree, any> = Schema.Struct({
+        children: Schema.Array(Schema.suspend(() => Self)),
+        label
+      })
+      return Self
+    }
+    const isSecret = (schema: Schema.Schema<any, any>) => Shape.of(schema.ast).isSecret
+    const open = tree(Schema.NumberFromString)
+    const secret = tree(Schema.Redacted(Schema.String))
+    for (
+      const schema of [open, Schema.Option(open), Schema.typeSchema(open), Schema.ReadonlySet(Schema.Option(open))]
+    ) {
+      assert.isFalse(isSecret(schema), String(schema))
+    }
+    for (const schema of [secret, Schema.Option(secret), Schema.typeSchema(secret), Schema.Chunk(secret)]) {
+      assert.isTrue(isSecret(schema), String(schema))
+    }
+    assert.isTrue(isSecret(Schema.transform(Schema.Redacted(Schema.String), Schema.String, {
+      decode: () => "",
+      encode: () => Redacted.make("")
+    })))
+  })
+
+  it("do not show in errors of writing", () => {
+    const password = Schema.decodeSync(Schema.Redacted(Schema.String))(secret)
+    const error = refused(Account, { user: "u", password, port: 1 })
+    assert.isTrue(error._tag === "ParseError" && !leaks(error))
+    const Nested = Schema.Redacted(Schema.Struct({ [secret]: Schema.Unknown }))
+    const inner = refused(Nested, Schema.decodeSync(Nested)({ [secret]: new Date() }))
+    assert.isTrue(inner._tag === "NotJson")
+  })
+})
