@@ -51,9 +51,12 @@ class Shop extends Context.Tag("demo/Shop")<Shop, { readonly registration: Regis
 /** Discovers the instances of the shop, and prints the list whenever it changes. */
 const followShop = Registry.instances(`${run}/shop`).pipe(
   Stream.runForEach((instances) =>
-    say("discovery", instances.length === 0
-      ? "no instance"
-      : instances.map(({ address, id, port }) => `${id} at ${address}:${port}`).join(", "))
+    say(
+      "discovery",
+      instances.length === 0
+        ? "no instance"
+        : instances.map(({ address, id, port }) => `${id} at ${address}:${port}`).join(", ")
+    )
   )
 )
 
@@ -123,9 +126,12 @@ const program = Effect.gen(function*() {
   yield* say("discovery", `the quorum knows ${found.length} instance`)
   const { endpoints, healthy } = yield* Coord.health()
   for (const member of endpoints) {
-    yield* say("health", member._tag === "Up"
-      ? `${member.endpoint} answers, etcd ${member.version}, revision ${member.revision}`
-      : member.error.message)
+    yield* say(
+      "health",
+      member._tag === "Up"
+        ? `${member.endpoint} answers, etcd ${member.version}, revision ${member.revision}`
+        : member.error.message
+    )
   }
   yield* say("health", healthy ? "all is well" : "something is wrong")
   yield* Config.delete(`${run}/limits`)
@@ -133,11 +139,17 @@ const program = Effect.gen(function*() {
 
 const coord = Layer.unwrapEffect(
   Effect.gen(function*() {
-    const endpoints = yield* EffectConfig.option(EffectConfig.string("ETCD_ENDPOINTS"))
-    yield* say("demo", Option.match(endpoints, {
-      onNone: () => "over the embedded engine",
-      onSome: (where) => `over etcd at ${where}`
-    }))
+    const endpoints = Option.filter(
+      yield* EffectConfig.option(EffectConfig.string("ETCD_ENDPOINTS")),
+      (text) => text !== ""
+    )
+    yield* say(
+      "demo",
+      Option.match(endpoints, {
+        onNone: () => "over the embedded engine",
+        onSome: (where) => `over etcd at ${where}`
+      })
+    )
     return Option.match(endpoints, {
       onNone: () => Layer.mapError(Coord.layerMemory, (never) => never),
       onSome: (endpoints) => Coord.layer({ endpoints })

@@ -101,7 +101,9 @@ export const layer = (options?: Options): Layer.Layer<TestEtcd> => Layer.scoped(
  * @since 0.1.0
  * @category options
  */
-export interface ClientOptions extends Pick<EtcdClient.Options, "namespace" | "requestTimeout" | "retry" | "keepAlive"> {
+export interface ClientOptions
+  extends Pick<EtcdClient.Options, "namespace" | "requestTimeout" | "retry" | "keepAlive">
+{
   /** The name of the connection, under which `connection(name)` hurts only this client. */
   readonly connection?: string | undefined
 }

@@ -80,7 +80,8 @@ const millis = (
 ): Effect.Effect<number, InvalidArgument> =>
   value === undefined
     ? Effect.succeed(fallback)
-    : Effect.map(positiveDuration(argument, value), (duration) => Math.min(maxMillis, Math.max(1, Duration.toMillis(duration))))
+    : Effect.map(positiveDuration(argument, value), (duration) =>
+      Math.min(maxMillis, Math.max(1, Duration.toMillis(duration))))
 
 export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArgument> =>
   Effect.gen(function*() {

@@ -56,10 +56,12 @@ describe("acquire", () => {
       const first = yield* hold("a")
       const tokens: Array<bigint> = [first.lock.fencingToken]
       for (let i = 0; i < 10; i++) {
-        yield* Effect.fork(Lock.withLock("a")((lock) => {
-          tokens.push(lock.fencingToken)
-          return Ref.update(order, (all) => [...all, i])
-        }))
+        yield* Effect.fork(
+          Lock.withLock("a")((lock) => {
+            tokens.push(lock.fencingToken)
+            return Ref.update(order, (all) => [...all, i])
+          })
+        )
         yield* waiting("a", i + 1)
       }
       yield* first.release
@@ -384,13 +386,15 @@ describe("withLock", () => {
     Effect.gen(function*() {
       const etcd = yield* TestEtcd
       const session = yield* (yield* Session.Sessions).get("30 seconds")
-      const error = yield* Effect.flip(Lock.withLock("a", { ttl: "30 seconds" })(
-        // The lease ends while the body works; it ends before any message about that can arrive.
-        Effect.zipRight(
-          Effect.zipRight(Effect.flatMap(session.lease, etcd.expireLease), Effect.ignore(session.renew)),
-          Effect.succeed("done")
+      const error = yield* Effect.flip(
+        Lock.withLock("a", { ttl: "30 seconds" })(
+          // The lease ends while the body works; it ends before any message about that can arrive.
+          Effect.zipRight(
+            Effect.zipRight(Effect.flatMap(session.lease, etcd.expireLease), Effect.ignore(session.renew)),
+            Effect.succeed("done")
+          )
         )
-      ))
+      )
       assert.strictEqual(error._tag, "LockExpired")
     }).pipe(scenario))
 

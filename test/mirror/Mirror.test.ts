@@ -18,15 +18,23 @@ const show = (change: Mirror.Change): string =>
     ? `${text(change.kv.key)}=${text(change.kv.value)}${change.previous ? ` (${text(change.previous.value)})` : ""}`
     : `-${text(change.key)} (${text(change.previous.value)})`
 
-const present = Effect.flatMap(TestEtcd, (etcd) =>
-  Effect.map(etcd.snapshot, (kvs) =>
-    kvs.filter(({ key }) => text(key).startsWith("m/")).map(({ key, modRevision, value }) =>
-      `${text(key)}=${text(value)}@${modRevision}`
-    )))
+const present = Effect.flatMap(
+  TestEtcd,
+  (etcd) =>
+    Effect.map(
+      etcd.snapshot,
+      (kvs) =>
+        kvs.filter(({ key }) => text(key).startsWith("m/")).map(({ key, modRevision, value }) =>
+          `${text(key)}=${text(value)}@${modRevision}`
+        )
+    )
+)
 
 const copyOf = (mirror: Mirror.Mirror) =>
-  Effect.map(mirror.entries, (kvs) =>
-    kvs.map(({ key, modRevision, value }) => `${text(key)}=${text(value)}@${modRevision}`))
+  Effect.map(
+    mirror.entries,
+    (kvs) => kvs.map(({ key, modRevision, value }) => `${text(key)}=${text(value)}@${modRevision}`)
+  )
 
 const inStep = (mirror: Mirror.Mirror) =>
   Effect.gen(function*() {
@@ -118,7 +126,10 @@ describe("Mirror", () => {
   it.effect("tells those who wait that etcd refuses, and recovers when it no longer does", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd
-      yield* etcd.refuse(refusals.permissionDenied, { match: ({ operation }) => operation === "range", times: Infinity })
+      yield* etcd.refuse(refusals.permissionDenied, {
+        match: ({ operation }) => operation === "range",
+        times: Infinity
+      })
       const mirror = yield* make
       const error = yield* whileTimePasses(Effect.flip(mirror.snapshot))
       assert.strictEqual(error.reason, "PermissionDenied")
@@ -180,7 +191,9 @@ describe("Mirror", () => {
       }
       assert.lengthOf(yield* whileTimePasses(Fiber.join(fast)), 12_000)
       const seen: Array<string> = []
-      while (seen.length < 12_000) seen.push(show(yield* whileTimePasses(slow.next)).replace(/ \(.*/, "").replace(/.*=/, ""))
+      while (seen.length < 12_000) {
+        seen.push(show(yield* whileTimePasses(slow.next)).replace(/ \(.*/, "").replace(/.*=/, ""))
+      }
       assert.deepStrictEqual(seen, Array.from({ length: 12_000 }, (_, i) => String(i)))
       // It has met the log again: its own watch is gone.
       yield* etcd.putKey("m/x", "last")
@@ -274,29 +287,33 @@ describe("Mirror", () => {
       assert.deepStrictEqual((yield* mirror.entries).map(({ value }) => text(value)), ["1", "2"])
     }).pipe(scenario))
 
-  it.effect("ends equal to etcd after any mixture of changes, cuts, compactions and losses", () =>
-    Effect.promise(() =>
-      FastCheck.assert(
-        FastCheck.asyncProperty(
-          FastCheck.array(
-            FastCheck.oneof(
-              { weight: 8, arbitrary: FastCheck.tuple(FastCheck.constant("put"), FastCheck.nat(5)) },
-              { weight: 4, arbitrary: FastCheck.tuple(FastCheck.constant("delete"), FastCheck.nat(5)) },
-              {
-                weight: 4,
-                arbitrary: FastCheck.tuple(
-                  FastCheck.constantFrom("cut", "down", "up", "compact", "restart", "wipe", "fail over", "pass"),
-                  FastCheck.nat(5)
-                )
-              }
+  it.effect(
+    "ends equal to etcd after any mixture of changes, cuts, compactions and losses",
+    () =>
+      Effect.promise(() =>
+        FastCheck.assert(
+          FastCheck.asyncProperty(
+            FastCheck.array(
+              FastCheck.oneof(
+                { weight: 8, arbitrary: FastCheck.tuple(FastCheck.constant("put"), FastCheck.nat(5)) },
+                { weight: 4, arbitrary: FastCheck.tuple(FastCheck.constant("delete"), FastCheck.nat(5)) },
+                {
+                  weight: 4,
+                  arbitrary: FastCheck.tuple(
+                    FastCheck.constantFrom("cut", "down", "up", "compact", "restart", "wipe", "fail over", "pass"),
+                    FastCheck.nat(5)
+                  )
+                }
+              ),
+              { maxLength: 40 }
             ),
-            { maxLength: 40 }
+            (steps) => Effect.runPromise(Effect.provide(mixture(steps), TestContext.TestContext))
           ),
-          (steps) => Effect.runPromise(Effect.provide(mixture(steps), TestContext.TestContext))
-        ),
-        { numRuns: 50 }
-      )
-    ), 60_000)
+          { numRuns: 50 }
+        )
+      ),
+    60_000
+  )
 })
 
 const mixture = (steps: ReadonlyArray<[string, number]>) =>

@@ -294,7 +294,13 @@ export const behaviours: Record<string, Test> = {
     const third = yield* running(register(user("u1", { v: "3" }), { ttl }))
     yield* passing(first.close)
     assert.strictEqual((yield* discover("user"))[0].metadata.v, "3")
+    // Not even the same contents make one entry of two.
+    const fourth = yield* running(register(user("u1", { v: "3" }), { ttl }))
+    yield* until("told as well", hasStatus(third.value, "Replaced"))
+    const before = yield* find(one, "/services/user/u1")
     yield* passing(third.close)
+    assert.deepStrictEqual(yield* find(one, "/services/user/u1"), before)
+    yield* passing(fourth.close)
     assert.deepStrictEqual(yield* discover("user"), [])
   }),
 

@@ -255,7 +255,11 @@ describe("Session.enter", () => {
       assert.isTrue(error._tag === "EtcdError" && error.mayBeApplied)
       yield* etcd.clear
       yield* pass("3 seconds")
-      assert.deepStrictEqual((yield* keys).filter((key) => key.startsWith("/q/")), [], "the lease lives, the key is gone")
+      assert.deepStrictEqual(
+        (yield* keys).filter((key) => key.startsWith("/q/")),
+        [],
+        "the lease lives, the key is gone"
+      )
     }).pipe(scenario))
 
   it.effect("leaves nothing behind when it is interrupted while etcd does not answer", () =>
@@ -294,7 +298,9 @@ describe("Session.enter", () => {
       assert.isFalse(late.succeeded)
       // The name itself can be used again.
       yield* Effect.scoped(Effect.flatMap(enter(own), ({ entry }) =>
-        Effect.sync(() => assert.strictEqual(Option.getOrThrow(entry).key, `/q/${hex}`))))
+        Effect.sync(() =>
+          assert.strictEqual(Option.getOrThrow(entry).key, `/q/${hex}`)
+        )))
     }).pipe(scenario))
 
   it.effect("deletes in the background what could not be deleted at once", () =>

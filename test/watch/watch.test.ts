@@ -14,8 +14,12 @@ const show = ({ _tag, kv }: WatchEvent): string => `${_tag} ${text(kv.key)}=${te
 
 /** Collects what a watch says until it has said `count` things. */
 const collect = (request: WatchRequest, count: number) =>
-  Effect.flatMap(EtcdClient, (client) =>
-    Effect.map(Stream.runCollect(Stream.take(client.watch(request), count)), (all) => Chunk.toReadonlyArray(all).map(show)))
+  Effect.flatMap(
+    EtcdClient,
+    (client) =>
+      Effect.map(Stream.runCollect(Stream.take(client.watch(request), count)), (all) =>
+        Chunk.toReadonlyArray(all).map(show))
+  )
 
 const write = (from: number, to: number) =>
   Effect.flatMap(TestEtcd, (etcd) =>
@@ -76,8 +80,11 @@ describe("a watch", () => {
       const fast = yield* Effect.fork(collect({ ...Key.prefix("w/"), startRevision: 2n }, 10_000))
       yield* settle
       assert.strictEqual((yield* etcd.usage).watchers, 2)
-      yield* Effect.forEach(Array.from({ length: 100 }, (_, i) => i), (i) =>
-        Effect.zipRight(write(i * 100, i * 100 + 100), settle), { discard: true })
+      yield* Effect.forEach(
+        Array.from({ length: 100 }, (_, i) => i),
+        (i) => Effect.zipRight(write(i * 100, i * 100 + 100), settle),
+        { discard: true }
+      )
       assert.deepStrictEqual(yield* Fiber.join(fast), expected(0, 10_000), "the other one is not delayed")
       assert.strictEqual((yield* etcd.usage).watchers, 0, "the slow one watches no more")
       const seen: Array<string> = []
@@ -152,7 +159,9 @@ describe("a watch", () => {
       const etcd = yield* TestEtcd
       const collecting = yield* Effect.fork(collect({ ...Key.prefix("w/"), startRevision: 2n }, 4))
       yield* settle
-      yield* etcd.refuse(refusals.permissionDenied, { match: ({ keys, operation }) => operation === "watch" && keys.includes("secret") })
+      yield* etcd.refuse(refusals.permissionDenied, {
+        match: ({ keys, operation }) => operation === "watch" && keys.includes("secret")
+      })
       const others = yield* Effect.fork(collect({ ...Key.prefix("w/"), startRevision: 2n }, 4))
       const refused = yield* Effect.flip(collect({ key: "secret" }, 1))
       const late = yield* Effect.fork(collect({ ...Key.prefix("w/"), startRevision: 2n }, 4))

@@ -38,37 +38,40 @@ export const stringify = (
   value: unknown,
   mayBeLeftOut: (path: ReadonlyArray<string>) => boolean
 ): Either.Either<string, NotJson> => {
-  const path: Array<string> = []
+  const path: Array<string | number> = []
   let found: NotJson | undefined
 
   const refuse = (problem: string): string => {
-    found ??= notJson([...path], problem)
+    found ??= notJson(path.map(String), problem)
     return ""
   }
 
-  const child = (name: string, value: unknown): string => {
+  const child = (name: string | number, value: unknown): string => {
     path.push(name)
     const text = write(value)
     path.pop()
     return text
   }
 
-  const property = (name: string, value: unknown): string | undefined => {
-    if (value === undefined && mayBeLeftOut([...path, name])) return undefined
-    return `${JSON.stringify(name)}:${child(name, value)}`
+  const writeArray = (items: ReadonlyArray<unknown>): string => {
+    let text = ""
+    for (let index = 0; index < items.length; index++) {
+      text += index === 0 ? child(index, items[index]) : `,${child(index, items[index])}`
+    }
+    return `[${text}]`
   }
 
   const writeObject = (value: object): string => {
     if (path.length > maxDepth) return refuse(`more than ${maxDepth} levels (or a value that contains itself)`)
-    if (Array.isArray(value)) return `[${Array.from(value, (item, index) => child(String(index), item)).join(",")}]`
+    if (Array.isArray(value)) return writeArray(value)
     if (!isPlain(value)) return refuse(nameOf(value))
     if (Object.getOwnPropertySymbols(value).length > 0) return refuse("a property named by a symbol")
-    const properties: Array<string> = []
+    let text = ""
     for (const [name, item] of Object.entries(value)) {
-      const text = property(name, item)
-      if (text !== undefined) properties.push(text)
+      if (item === undefined && mayBeLeftOut([...path.map(String), name])) continue
+      text += `${text === "" ? "" : ","}${JSON.stringify(name)}:${child(name, item)}`
     }
-    return `{${properties.join(",")}}`
+    return `{${text}}`
   }
 
   const write = (value: unknown): string => {

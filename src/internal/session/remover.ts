@@ -39,7 +39,10 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
     const backlog = new Set<Removal>()
     const pending = yield* Effect.makeLatch(false)
 
-    const attempt = ({ confirmed, isMoot, key, txn }: Removal, timeout: Duration.Duration): Effect.Effect<void, EtcdError> =>
+    const attempt = (
+      { confirmed, isMoot, key, txn }: Removal,
+      timeout: Duration.Duration
+    ): Effect.Effect<void, EtcdError> =>
       Effect.suspend(() => isMoot() ? Effect.void : client.txn(txn, { idempotent: true, timeout })).pipe(
         Effect.map(() => confirmed?.()),
         Effect.catchIf(isFinal, (error) => Effect.logWarning(`could not delete ${key}: ${error.message}`))

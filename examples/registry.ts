@@ -1,0 +1,52 @@
+/**
+ * Services that register for as long as they live, and somebody who follows them.
+ *
+ *     npx tsx examples/registry.ts
+ *     ETCD_ENDPOINTS=127.0.0.1:2379 npx tsx examples/registry.ts
+ */
+import { Effect, Stream } from "effect"
+import { EtcdClient, Registry } from "effect-coord"
+import { run, runName } from "./support.js"
+
+const service = `${runName}/user`
+
+const instance = (id: string, port: number) =>
+  Registry.register(
+    { id, name: service, address: "127.0.0.1", port, metadata: { version: "1.0.0" } },
+    { ttl: "5 seconds" }
+  )
+
+const shortPause = Effect.sleep("200 millis")
+
+run(Effect.gen(function*() {
+  // The whole list, whenever it changes. `Registry.watch` tells the single changes instead.
+  yield* Effect.forkScoped(
+    Registry.instances(service).pipe(
+      Stream.runForEach((instances) =>
+        Effect.log(
+          `instances: ${instances.map(({ id, metadata, port }) => `${id}:${port} v${metadata.version}`).join(", ")}`
+        )
+      )
+    )
+  )
+  yield* shortPause
+
+  const registration = yield* instance("user-1", 8081)
+  yield* shortPause
+
+  // A second instance, for the time of a scope.
+  yield* Effect.scoped(Effect.zipRight(instance("user-2", 8082), shortPause))
+  yield* shortPause
+
+  yield* registration.update({ version: "1.1.0" })
+  yield* shortPause
+
+  // Somebody deletes the entry. It comes back by itself.
+  const etcd = yield* EtcdClient.EtcdClient
+  yield* etcd.delete({ key: registration.key })
+  yield* shortPause
+  yield* Effect.log(`status: ${(yield* registration.status)._tag}`)
+
+  const found = yield* Registry.discover(service)
+  yield* Effect.log(`the quorum knows ${found.length} instance; services: ${(yield* Registry.services).join(", ")}`)
+}))
