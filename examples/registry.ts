@@ -16,17 +16,17 @@ const instance = (id: string, port: number) =>
     { ttl: "5 seconds" }
   )
 
+const show = ({ address, id, metadata, port }: Registry.ServiceInfo) =>
+  `${id} at ${address}:${port}, version ${metadata.version}`
+
 const shortPause = Effect.sleep("200 millis")
 
 run(Effect.gen(function*() {
   // The whole list, whenever it changes. `Registry.watch` tells the single changes instead.
   yield* Effect.forkScoped(
-    Registry.instances(service).pipe(
-      Stream.runForEach((instances) =>
-        Effect.log(
-          `instances: ${instances.map(({ id, metadata, port }) => `${id}:${port} v${metadata.version}`).join(", ")}`
-        )
-      )
+    Stream.runForEach(
+      Registry.instances(service),
+      (instances) => Effect.log(instances.length === 0 ? "no instances" : instances.map(show).join(", "))
     )
   )
   yield* shortPause

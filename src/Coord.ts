@@ -53,6 +53,7 @@ const services = (options: Options) =>
  * `InvalidArgument` naming the option that cannot work.
  *
  * @example
+ * ```ts
  * import { Coord } from "effect-coord"
  * import { Redacted } from "effect"
  *
@@ -61,6 +62,7 @@ const services = (options: Options) =>
  *   auth: { username: "orders", password: Redacted.make("secret") },
  *   namespace: "/production"
  * })
+ * ```
  *
  * @since 0.1.0
  * @category layers
@@ -72,12 +74,14 @@ export const layer = (options: Options = {}): Layer.Layer<Coord, InvalidArgument
  * The same, with options from Effect's `Config`: environment variables by default.
  *
  * @example
+ * ```ts
  * import { Coord } from "effect-coord"
  * import { Config } from "effect"
  *
  * const live = Coord.layerConfig({
  *   endpoints: Config.string("ETCD_ENDPOINTS").pipe(Config.withDefault("localhost:2379"))
  * })
+ * ```
  *
  * @since 0.1.0
  * @category layers

@@ -386,12 +386,14 @@ export const tryAcquire = (
  * Runs the body while holding the lock, and interrupts it when the lock is lost. See {@link Lock}.
  *
  * @example
+ * ```ts
  * import { Effect } from "effect"
  * import { Lock } from "effect-coord"
  *
  * const nightly = Effect.log("only one node does this").pipe(
  *   Lock.withLock("jobs/nightly", { ttl: "10 seconds" })
  * )
+ * ```
  *
  * @since 0.1.0
  * @category accessors

@@ -82,6 +82,10 @@ for (const version of [undefined, "3.5"]) {
           (yield* take(watch, 5)).map(({ kv }) => [text(kv.key), kv.value.length, kv.value[0]]),
           kvs.map(({ key, value }) => [text(key), value.length, value[0]])
         )
+        // Answers to a watch are cut into pieces that are not much larger than a request may be.
+        const small = yield* connect({ endpoints: server.endpoint, maxReceiveBytes: 4 * mebibyte })
+        const pieces = yield* small.openWatch({ key: "big/", rangeEnd: "big0", startRevision: header.revision })
+        assert.lengthOf(yield* take(pieces, 5), 5)
         // A transaction that answers with all of it.
         const { responses } = yield* client.txn({ success: [Txn.range({ key: "big/", rangeEnd: "big0" })] })
         assert.lengthOf(responses, 1)

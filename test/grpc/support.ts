@@ -3,8 +3,11 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as EtcdClient from "../../src/EtcdClient.js"
 import type { EtcdError, EtcdErrorReason } from "../../src/EtcdError.js"
+import * as EtcdServer from "../support/EtcdServer.js"
+import * as TcpProxy from "../support/TcpProxy.js"
 
 export type Client = EtcdClient.EtcdClient["Type"]
 
@@ -73,3 +76,34 @@ export const assertSequence = (actual: ReadonlyArray<string>, expected: Readonly
   if (index >= 0) assert.deepStrictEqual(actual.slice(index, index + 3), expected.slice(index, index + 3))
   assert.strictEqual(actual.length, expected.length)
 }
+
+/** The shared server of the suite behind a proxy. */
+export const proxied = Effect.gen(function*() {
+  const server = yield* EtcdServer.EtcdServer
+  return { server, proxy: yield* TcpProxy.make(server.endpoint) }
+})
+
+/** Fails unless it ends within 3 seconds: for deadlines well below. */
+export const bounded = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.timeoutFail(Effect.disconnect(effect), {
+    duration: "3 seconds",
+    onTimeout: () => new Error("not within its deadline")
+  })
+
+export const timeout = { timeout: 300 }
+
+/** Every call that there is. */
+export const calls = (client: Client, options = timeout): Record<string, Effect.Effect<unknown, unknown>> => ({
+  range: client.get("key", options),
+  pages: Stream.runDrain(client.pages({ key: "key" }, options)),
+  put: client.put({ key: "key", value: "" }, options),
+  delete: client.delete({ key: "key" }, options),
+  txn: client.txn({ success: [{ _tag: "Put", request: { key: "key", value: "" } }] }, options),
+  leaseGrant: client.leaseGrant({ ttl: 5_000 }, options),
+  leaseRevoke: client.leaseRevoke(1n, options),
+  leaseTimeToLive: client.leaseTimeToLive(1n, options),
+  leaseKeepAlive: client.leaseKeepAliveOnce(1n, options),
+  watch: Effect.scoped(client.openWatch({ key: "key" }, options)),
+  status: client.status(client.endpoints[0], options),
+  compact: client.compact(1n, options)
+})

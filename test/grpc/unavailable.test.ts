@@ -8,39 +8,9 @@ import type { EtcdError } from "../../src/EtcdError.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import { freePort } from "../support/ports.js"
 import * as TcpProxy from "../support/TcpProxy.js"
-import type { Client } from "./support.js"
-import { connect, failure, outcome, show, take, until } from "./support.js"
+import { bounded, calls, connect, failure, outcome, proxied, show, take, timeout, until } from "./support.js"
 
 const deadEndpoint = Effect.map(Effect.promise(freePort), (port) => `127.0.0.1:${port}`)
-
-const proxied = Effect.gen(function*() {
-  const server = yield* EtcdServer.EtcdServer
-  return { server, proxy: yield* TcpProxy.make(server.endpoint) }
-})
-
-/** Fails unless it ends within 3 seconds: for deadlines well below. */
-const bounded = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.timeoutFail(Effect.disconnect(effect), {
-    duration: "3 seconds",
-    onTimeout: () => new Error("not within its deadline")
-  })
-
-const timeout = { timeout: 300 }
-
-const calls = (client: Client, options = timeout): Record<string, Effect.Effect<unknown, unknown>> => ({
-  range: client.get("key", options),
-  pages: Stream.runDrain(client.pages({ key: "key" }, options)),
-  put: client.put({ key: "key", value: "" }, options),
-  delete: client.delete({ key: "key" }, options),
-  txn: client.txn({ success: [{ _tag: "Put", request: { key: "key", value: "" } }] }, options),
-  leaseGrant: client.leaseGrant({ ttl: 5_000 }, options),
-  leaseRevoke: client.leaseRevoke(1n, options),
-  leaseTimeToLive: client.leaseTimeToLive(1n, options),
-  leaseKeepAlive: client.leaseKeepAliveOnce(1n, options),
-  watch: Effect.scoped(client.openWatch({ key: "key" }, options)),
-  status: client.status(client.endpoints[0], options),
-  compact: client.compact(1n, options)
-})
 
 const keyed = ["range", "pages", "put", "delete", "txn", "watch"]
 
@@ -200,7 +170,7 @@ etcd("etcd that cannot be reached", (it) => {
     Effect.gen(function*() {
       const { proxy } = yield* proxied
       const auth = { username: "somebody", password: Redacted.make("hidden") }
-      const client = yield* connect({ endpoints: proxy.endpoint, auth, connectTimeout: "1 second" })
+      const client = yield* connect({ endpoints: proxy.endpoint, auth })
       yield* proxy.blackHole
       for (
         const call of [
@@ -215,8 +185,6 @@ etcd("etcd that cannot be reached", (it) => {
       // This one waits for the token that the other asked for.
       assert.isFalse((yield* bounded(failure(client.get("key", timeout)))).mayBeApplied)
       yield* Fiber.interrupt(patient)
-      yield* proxy.resume
-      yield* client.get("key")
     }))
 })
 
@@ -281,60 +249,5 @@ etcd("an etcd that stops answering", (it) => {
       yield* proxy.resume
       yield* client.put({ key: "pinged", value: "" })
       yield* take(watch, 1)
-    }))
-})
-
-etcd("a call that is interrupted", (it) => {
-  const inFlight = (proxy: TcpProxy.TcpProxy, call: Effect.Effect<unknown, unknown>) =>
-    Effect.gen(function*() {
-      yield* proxy.stall("down")
-      const before = (yield* proxy.bytes).up
-      const fiber = yield* Effect.fork(call)
-      yield* until("the request", Effect.map(proxy.bytes, ({ up }) => up > before))
-      return fiber
-    })
-
-  it.scoped("ends at once, is cancelled on the wire, and leaves the connection usable", () =>
-    Effect.gen(function*() {
-      const { proxy } = yield* proxied
-      const client = yield* connect({ endpoints: proxy.endpoint })
-      yield* client.get("key")
-      for (const call of [Effect.asVoid(client.get("key")), Effect.asVoid(client.put({ key: "key", value: "" }))]) {
-        const fiber = yield* inFlight(proxy, call)
-        const sent = (yield* proxy.bytes).up
-        yield* bounded(Fiber.interrupt(fiber))
-        // The answer is held back: only the cancellation can be what is sent now.
-        yield* until("the cancellation", Effect.map(proxy.bytes, ({ up }) => up > sent))
-        yield* proxy.resume
-        yield* client.get("key")
-      }
-      assert.strictEqual(yield* proxy.accepted, 1)
-    }))
-
-  it.scoped("ends at once while there is no connection", () =>
-    Effect.gen(function*() {
-      const { proxy } = yield* proxied
-      yield* proxy.blackHole
-      const client = yield* connect({ endpoints: proxy.endpoint })
-      const fibers = yield* Effect.forEach(Object.values(calls(client)), (call) => Effect.fork(call))
-      yield* until("a connection", Effect.map(proxy.accepted, (count) => count > 0))
-      yield* bounded(Fiber.interruptAll(fibers))
-    }))
-
-  it.scoped("says nothing against its member: the next call goes there too", () =>
-    Effect.gen(function*() {
-      const { proxy, server } = yield* proxied
-      const other = yield* TcpProxy.make(server.endpoint)
-      const client = yield* connect({ endpoints: [proxy.endpoint, other.endpoint] })
-      yield* client.get("key")
-      const used = (yield* proxy.accepted) > 0 ? proxy : other
-      const unused = used === proxy ? other : proxy
-      for (let round = 0; round < 4; round++) {
-        const fiber = yield* inFlight(used, client.get("key"))
-        yield* Fiber.interrupt(fiber)
-        yield* used.resume
-        yield* client.get("key")
-      }
-      assert.strictEqual(yield* unused.accepted, 0)
     }))
 })
