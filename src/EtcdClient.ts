@@ -104,7 +104,10 @@ export interface Status {
  * @category models
  */
 export interface WatchRequest extends KeyRange {
-  /** The first revision wanted: usually the revision of a read, plus one. Default: changes from now on. */
+  /**
+   * The first revision wanted: usually the revision of a read, plus one. Default: changes from now on. One that is further
+   * ahead than that can only come from another history of etcd, and ends in `WatchNewEpoch`.
+   */
   readonly startRevision?: bigint | undefined
   /** Carry the version before each change. */
   readonly prevKv?: boolean | undefined
@@ -309,8 +312,8 @@ export const layerConfig = (
   Layer.scoped(EtcdClient, Effect.flatMap(unwrap(options), make))
 
 /**
- * A client of a new embedded engine: etcd's behaviour inside this process, under Effect's `Clock`, with no server. Only
- * `namespace`, `requestTimeout` and `retry` of the options matter here.
+ * A client of a new embedded engine: etcd's behaviour inside this process, under Effect's `Clock`, with no server.
+ * `effect-coord/testing` has one with options, and with handles to hurt it.
  *
  * @since 0.1.0
  * @category layers

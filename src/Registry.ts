@@ -23,6 +23,7 @@ import * as Entry from "./internal/registry/entry.js"
 import type { Keeper } from "./internal/registry/keeper.js"
 import * as Keepers from "./internal/registry/keeper.js"
 import * as model from "./internal/registry/model.js"
+import * as SessionStates from "./internal/registry/sessionStates.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
 import * as Mirror from "./Mirror.js"
@@ -174,6 +175,7 @@ export const make = (
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const background = yield* Effect.scope
+    const states = yield* SessionStates.make
     const own = Context.make(EtcdClient, client).pipe(Context.add(Sessions, sessions))
     /** What is registered here, by key: usually one each. */
     const keepers = new Map<string, Map<Scope.Scope, Keeper>>()
@@ -218,6 +220,7 @@ export const make = (
               ttl,
               service,
               separate: keepers.has(key),
+              states,
               background,
               isHeld: (lease) => keepersOf(key).some(({ holds }) => holds(lease)),
               unregister: Effect.uninterruptible(Scope.close(scope, Exit.void))

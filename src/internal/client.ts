@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { CallOptions, EtcdClient, Lease } from "../EtcdClient.js"
+import type { CallOptions, EtcdClient, Lease, WatchRequest } from "../EtcdClient.js"
 import { EtcdError } from "../EtcdError.js"
 import type { KeyRange } from "../Txn.js"
 import { byteLength, toText } from "./bytes.js"
@@ -14,11 +14,12 @@ import { randomLeaseId } from "./ids.js"
 import { successor } from "./keyRange.js"
 import * as LeaseStream from "./leaseStream.js"
 import * as Namespace from "./namespace.js"
+import * as numbers from "./numbers.js"
 import type { ClientOptions } from "./options.js"
 import type { Repeatable } from "./retry.js"
 import { retrying } from "./retry.js"
 import type { Transport } from "./transport.js"
-import { isReadOnly } from "./txnShape.js"
+import { firstKey, isReadOnly } from "./txnShape.js"
 import * as WatchHub from "./watchHub.js"
 
 type Client = EtcdClient["Type"]
@@ -38,6 +39,9 @@ const refusal = (operation: string, detail: string, key?: string): EtcdError =>
     mayBeApplied: false,
     detail
   })
+
+const watchProblem = (request: WatchRequest): string | undefined =>
+  byteLength(request.key) === 0 ? "etcdserver: key is not provided" : numbers.ofStart(request.startRevision)
 
 const leaseNotFound = (operation: string): EtcdError =>
   new EtcdError({
@@ -90,43 +94,67 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       return retrying(retry, repeatable, millisOf(call), (timeoutMillis) => run({ timeoutMillis }))
     }
 
+    /** What cannot be sent is refused here, for every transport in the same words. */
+    const checked = <A>(
+      operation: string,
+      problem: string | undefined,
+      effect: () => Effect.Effect<A, EtcdError>,
+      key?: KeyRange["key"]
+    ): Effect.Effect<A, EtcdError> =>
+      problem === undefined
+        ? effect()
+        : Effect.fail(refusal(operation, problem, key === undefined ? undefined : toText(key)))
+
     const withKey = <A>(
       operation: string,
       key: KeyRange["key"],
-      effect: () => Effect.Effect<A, EtcdError>
+      effect: () => Effect.Effect<A, EtcdError>,
+      problem?: string
     ): Effect.Effect<A, EtcdError> =>
-      byteLength(key) === 0 ? Effect.fail(refusal(operation, "etcdserver: key is not provided", "")) : effect()
+      checked(operation, byteLength(key) === 0 ? "etcdserver: key is not provided" : problem, effect, key)
 
     const range: Client["range"] = (request, call) =>
-      withKey("range", request.key, () => calling(call, "read", (options) => transport.range(request, options)))
+      withKey(
+        "range",
+        request.key,
+        () => calling(call, "read", (options) => transport.range(request, options)),
+        numbers.ofRange(request)
+      )
 
     const leaseGrant: Client["leaseGrant"] = (request, call) => {
       const id = request.id ?? randomLeaseId()
-      const ttl = BigInt(Math.ceil(Duration.toSeconds(request.ttl)))
-      if (ttl <= 0n) return Effect.fail(refusal("leaseGrant", "the time to live must be above zero"))
+      const seconds = Math.ceil(Duration.toSeconds(request.ttl))
+      if (!(seconds > 0 && Number.isSafeInteger(seconds))) {
+        return Effect.fail(refusal("leaseGrant", "the time to live must be above zero"))
+      }
+      const ttl = BigInt(seconds)
       // The id is ours, so a second sending that finds the lease has found the first one's. How long that one was granted
       // is not said, but it is at least what was asked for.
       const own = (error: EtcdError, earlierMayBeApplied: boolean) =>
         error.reason === "LeaseExists" && earlierMayBeApplied
           ? Effect.succeed({ id, ttl })
           : Effect.fail(error)
-      return retrying(retry, "idempotent", millisOf(call), (timeoutMillis, earlierMayBeApplied) =>
-        Effect.catchAll(
-          transport.leaseGrant({ id, ttl }, { timeoutMillis }),
-          (error) => own(error, earlierMayBeApplied)
-        )).pipe(Effect.map((granted): Lease => ({ id: granted.id, ttl: Duration.seconds(Number(granted.ttl)) })))
+      return checked(
+        "leaseGrant",
+        numbers.ofNumber("id", id),
+        () =>
+          retrying(retry, "idempotent", millisOf(call), (timeoutMillis, earlierMayBeApplied) =>
+            Effect.catchAll(
+              transport.leaseGrant({ id, ttl }, { timeoutMillis }),
+              (error) => own(error, earlierMayBeApplied)
+            ))
+      ).pipe(Effect.map((granted): Lease => ({ id: granted.id, ttl: Duration.seconds(Number(granted.ttl)) })))
     }
 
     const leaseKeepAliveOnce: Client["leaseKeepAliveOnce"] = (id, call) =>
       Effect.map(
-        leases.keepAlive(id, millisOf(call)),
+        checked("leaseKeepAlive", numbers.ofNumber("id", id), () => leases.keepAlive(id, millisOf(call))),
         ({ ttl }): Lease => ({ id, ttl: Duration.seconds(Number(ttl)) })
       )
 
     const openWatch: Client["openWatch"] = (request, call) => {
-      if (byteLength(request.key) === 0) {
-        return Effect.fail(refusal("watch", "etcdserver: key is not provided", ""))
-      }
+      const problem = watchProblem(request)
+      if (problem !== undefined) return Effect.fail(refusal("watch", problem, toText(request.key)))
       const timeout = Duration.millis(millisOf(call))
       return Effect.flatMap(hub.open(request), ({ created, pull }) =>
         Effect.map(
@@ -164,19 +192,38 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
             })
         ),
       put: (request, call) =>
-        withKey("put", request.key, () => calling(call, "write", (options) => transport.put(request, options))),
+        withKey(
+          "put",
+          request.key,
+          () => calling(call, "write", (options) => transport.put(request, options)),
+          numbers.ofNumber("lease", request.lease)
+        ),
       delete: (request, call) =>
         withKey("delete", request.key, () => calling(call, "write", (options) => transport.del(request, options))),
       txn: (request, call) =>
-        calling(call, isReadOnly(request) ? "read" : "write", (options) => transport.txn(request, options)),
+        checked(
+          "txn",
+          numbers.ofTxn(request),
+          () => calling(call, isReadOnly(request) ? "read" : "write", (options) => transport.txn(request, options)),
+          firstKey(request)
+        ),
       leaseGrant,
       leaseRevoke: (id, call) =>
-        calling({ ...call, idempotent: true }, "write", (options) => transport.leaseRevoke(id, options)).pipe(
+        checked(
+          "leaseRevoke",
+          numbers.ofNumber("id", id),
+          () => calling({ ...call, idempotent: true }, "write", (options) => transport.leaseRevoke(id, options))
+        ).pipe(
           Effect.catchIf((error) => error.reason === "LeaseNotFound", () => Effect.void),
           Effect.asVoid
         ),
       leaseTimeToLive: (id, call) =>
-        calling(call, "read", (options) => transport.leaseTimeToLive({ id, keys: call?.keys ?? false }, options)).pipe(
+        checked(
+          "leaseTimeToLive",
+          numbers.ofNumber("id", id),
+          () =>
+            calling(call, "read", (options) => transport.leaseTimeToLive({ id, keys: call?.keys ?? false }, options))
+        ).pipe(
           // An unknown lease is no error on the wire, but a time of -1.
           Effect.filterOrFail(({ ttl }) => ttl >= 0n, () => leaseNotFound("leaseTimeToLive")),
           Effect.map((answer) => ({
@@ -192,15 +239,17 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
           leaseKeepAliveOnce(id),
           Schedule.identity<Lease>().pipe(Schedule.addDelay(({ ttl }) => Duration.times(ttl, 1 / 3)))
         ),
-      watch: (request) =>
-        byteLength(request.key) === 0
-          ? Stream.fail(refusal("watch", "etcdserver: key is not provided", ""))
+      watch: (request) => {
+        const problem = watchProblem(request)
+        return problem !== undefined
+          ? Stream.fail(refusal("watch", problem, toText(request.key)))
           : Stream.unwrapScoped(
             Effect.map(
               hub.open(request),
               ({ pull }) => Stream.repeatEffectChunk(Effect.map(pull, Chunk.unsafeFromArray))
             )
-          ),
+          )
+      },
       openWatch,
       watchConnection: hub.connection,
       status: (endpoint, call) =>
@@ -216,7 +265,11 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
           })))
           : Effect.fail(refusal("status", `${endpoint} is none of the endpoints ${transport.endpoints.join(", ")}`)),
       compact: (revision, call) =>
-        calling(call, "write", (options) => transport.compact(revision, call?.physical ?? false, options))
+        checked(
+          "compact",
+          numbers.ofNumber("revision", revision),
+          () => calling(call, "write", (options) => transport.compact(revision, call?.physical ?? false, options))
+        )
     }
     return options.namespace === "" ? client : within(client, options.namespace)
   })

@@ -11,7 +11,14 @@ import * as EtcdServer from "../support/EtcdServer.js"
 
 const service = { id: "1", name: "s", address: "127.0.0.1", port: 8080 }
 
-type Attempt = Effect.Effect<unknown, Record<string, unknown>, Coord.Coord | Scope.Scope>
+interface Problem {
+  readonly _tag: string
+  readonly argument?: string
+  readonly endpoint?: string | undefined
+  readonly mayBeApplied?: boolean
+}
+
+type Attempt = Effect.Effect<unknown, Problem, Coord.Coord | Scope.Scope>
 
 /** What is tried, and what its error names. */
 const refused: ReadonlyArray<readonly [what: string, attempt: Attempt, argument: string]> = [

@@ -53,6 +53,9 @@ layer(EtcdServer.layer(), { excludeTestServices: true })("a program that is done
       const { server, tls } = yield* TlsServer.make()
       const { cert, key } = tls.client
       assert.deepStrictEqual(yield* run(server.url, tls.ca, cert, key), ["with etcd", "closed"])
+      const proxy = yield* TcpProxy.make(server.endpoint)
+      yield* proxy.blackHole
+      assert.deepStrictEqual(yield* run(`https://${proxy.endpoint}`, tls.ca, cert, key), ["without etcd", "closed"])
       // And with files that make no connection.
       assert.deepStrictEqual(yield* run(server.url, tls.ca, tls.stranger.cert, tls.stranger.key), [
         "without etcd",

@@ -3,7 +3,7 @@ import * as grpc from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Stream from "effect/Stream"
+import * as Net from "node:net"
 import * as EtcdServer from "../support/EtcdServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import { bounded, calls, connect, failure, proxied, until } from "./support.js"
@@ -119,35 +119,51 @@ describe("what the server sees of a call", () => {
     }))
 })
 
-etcd("a client whose scope closes", (it) => {
-  it.scoped("closes its connection at once, with streams open and calls under way", () =>
+describe("a client whose scope closes", () => {
+  it.scopedLive("closes its connection at once, with streams open and calls under way", () =>
     Effect.gen(function*() {
-      const { proxy } = yield* proxied
+      const server = yield* silentServer
+      const proxy = yield* TcpProxy.make(server.endpoint)
       yield* Effect.scoped(Effect.gen(function*() {
         const client = yield* connect({ endpoints: proxy.endpoint })
-        yield* client.openWatch({ key: "key" })
-        const { id } = yield* client.leaseGrant({ ttl: "1 minute" })
-        yield* client.leaseKeepAliveOnce(id)
-        yield* Effect.forkScoped(Stream.runDrain(client.watch({ key: "key" })))
-        yield* proxy.stall("down")
         yield* Effect.forkScoped(client.get("key"))
-        yield* Effect.yieldNow()
+        yield* Effect.forkScoped(client.openWatch({ key: "key" }))
+        yield* Effect.forkScoped(client.leaseKeepAliveOnce(1n))
+        yield* server.received
+        assert.strictEqual(yield* proxy.open, 1)
       }))
-      // The server is not heard any more; what ends the connection is the client.
       yield* until("the end of the connection", Effect.map(proxy.open, (count) => count === 0))
+      yield* server.cancelled
     }))
 
-  it.scoped("closes connections that never stood", () =>
+  it.scopedLive("closes connections that never stood", () =>
     Effect.gen(function*() {
-      const { proxy } = yield* proxied
-      yield* proxy.blackHole
-      yield* Effect.scoped(Effect.gen(function*() {
-        const client = yield* connect({ endpoints: proxy.endpoint })
-        yield* Effect.forkScoped(client.get("key"))
-        yield* until("a connection", Effect.map(proxy.accepted, (count) => count > 0))
-      }))
-      // Now the ends of connections pass again.
-      yield* proxy.resume
-      yield* until("the end of the connection", Effect.map(proxy.open, (count) => count === 0))
+      const sockets = new Set<Net.Socket>()
+      const port = yield* Effect.acquireRelease(
+        Effect.async<Net.Server>((resume) => {
+          const listener = Net.createServer((socket) => {
+            sockets.add(socket)
+            socket.on("error", () => {}).on("close", () => sockets.delete(socket)).resume()
+          })
+          listener.listen(0, "127.0.0.1", () => resume(Effect.succeed(listener)))
+        }),
+        (listener) =>
+          Effect.sync(() => {
+            listener.close()
+            sockets.forEach((socket) => socket.destroy())
+          })
+      ).pipe(Effect.map((listener) => (listener.address() as Net.AddressInfo).port))
+      for (const scheme of ["http", "https"]) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const client = yield* connect({ endpoints: `${scheme}://127.0.0.1:${port}`, connectTimeout: 100 })
+          // The connection is given up, for a new one, several times.
+          const error = yield* failure(client.get("key", { timeout: 700 }))
+          assert.match(error.detail, /no handshake within 100 ms|No connection established within/)
+          assert.isAtMost(sockets.size, 1)
+          yield* Effect.forkScoped(client.get("key"))
+          yield* until("a connection", Effect.sync(() => sockets.size > 0))
+        }))
+        yield* until("the end of all connections", Effect.sync(() => sockets.size === 0))
+      }
     }))
 })

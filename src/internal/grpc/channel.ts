@@ -12,6 +12,7 @@ import { EtcdError } from "../../EtcdError.js"
 import { classify, mayBeApplied } from "../etcdErrors.js"
 import type { DuplexStream, StreamHandlers } from "../transport.js"
 import type { Endpoint } from "./endpoint.js"
+import * as Handshake from "./handshake.js"
 
 /** One generated message type, as far as we use it. */
 interface Codec<A> {
@@ -116,8 +117,12 @@ const clientOptions = (options: ChannelOptions): grpc.ClientOptions => ({
 
 export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Scope.Scope> =>
   Effect.gen(function*() {
+    const limit = (credentials: grpc.ChannelCredentials) =>
+      Handshake.withTimeout(credentials, options.connectTimeoutMillis)
+    const insecure = limit(grpc.credentials.createInsecure())
+    const secure = limit(options.credentials)
     const makeClient = ({ target, tls }: Endpoint): grpc.Client =>
-      new grpc.Client(target, tls ? options.credentials : grpc.credentials.createInsecure(), clientOptions(options))
+      new grpc.Client(target, tls ? secure : insecure, clientOptions(options))
     const peers = yield* Effect.acquireRelease(
       Effect.sync(() =>
         options.endpoints.map((endpoint): Peer => ({
@@ -173,7 +178,7 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         peer.connectingSince = undefined
         return state
       }
-      // grpc-js has no time limit for a handshake that is not answered.
+      // grpc-js has no time limit for the opening of a TCP connection, and the system a very long one.
       if (peer.connectingSince !== undefined && Date.now() - peer.connectingSince >= options.connectTimeoutMillis) {
         reconnect(peer)
       }

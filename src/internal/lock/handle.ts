@@ -45,7 +45,7 @@ export const make = (
     yield* Scope.addFinalizer(own, Effect.sync(() => released = true))
     yield* KeyWatch.awaitDeleted(client, entry.key, fencingToken).pipe(
       Effect.delay(watchOwnKeyAfter),
-      Effect.zipRight(Deferred.fail(deleted, expired("deleted"))),
+      Effect.flatMap(() => Deferred.fail(deleted, expired("deleted"))),
       Effect.catchAll((error) => Effect.logWarning(`cannot watch the key of lock ${key}: ${error.message}`)),
       Effect.annotateLogs("fiber", "effect-coord/lock"),
       Effect.interruptible,

@@ -7,12 +7,12 @@ import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { EtcdClient } from "../../EtcdClient.js"
 import { EtcdError } from "../../EtcdError.js"
 import * as Session from "../../Session.js"
 import type { KeyValue } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
+import type { Listener, SessionStates } from "./sessionStates.js"
 
 /** What stands under the key, as far as a put needs to know it. */
 export type There = Pick<KeyValue, "lease" | "modRevision" | "value">
@@ -43,7 +43,8 @@ export interface Options {
   readonly key: string
   readonly ttl: Duration.Duration
   readonly separate: boolean
-  readonly onState: (state: Session.SessionState) => void
+  readonly states: SessionStates
+  readonly onState: Listener
   /** Where a last look for a late put runs, after the holder is closed. */
   readonly background: Scope.Scope
   /** Whether somebody in this process holds the key with this lease now. */
@@ -138,10 +139,7 @@ export const make = (
                 ? session.lease
                 : Effect.timeoutFail(session.lease, { duration: timeout, onTimeout: () => deadline(key, timeout) })
             )
-            yield* Stream.runForEach(session.states, (state) => Effect.sync(() => options.onState(state))).pipe(
-              Effect.interruptible,
-              Effect.forkIn(scope)
-            )
+            yield* options.states.listen(session, options.onState)
             leases.add(lease)
             return held = { session, lease, scope }
           }).pipe(

@@ -39,7 +39,7 @@ export interface Keeper {
   readonly holds: (lease: bigint) => boolean
 }
 
-export interface Options extends Pick<Holder.Options, "key" | "ttl" | "separate" | "background" | "isHeld"> {
+export interface Options extends Pick<Holder.Options, "key" | "ttl" | "separate" | "background" | "isHeld" | "states"> {
   readonly service: ServiceInfo
   readonly unregister: Effect.Effect<void>
 }
@@ -321,9 +321,10 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         update
       },
       first: Effect.suspend(() => reconcile(desired, undefined, true)),
-      keep: Effect.asVoid(Effect.forkScoped(Effect.interruptible(
-        Effect.zipRight(follow, loop(0), { concurrent: true })
-      ))),
+      keep: Effect.zipRight(
+        Effect.forkScoped(Effect.interruptible(follow)),
+        Effect.asVoid(Effect.forkScoped(Effect.interruptible(loop(0))))
+      ),
       holds: (lease) => own?.lease === lease
     }
   })
