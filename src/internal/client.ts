@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { CallOptions, EtcdClient, Lease, WatchRequest } from "../EtcdClient.js"
+import type { CallOptions, EtcdClient, Lease, WatchConnection, WatchRequest } from "../EtcdClient.js"
 import { EtcdError } from "../EtcdError.js"
 import type { KeyRange } from "../Txn.js"
 import { byteLength, toText } from "./bytes.js"
@@ -56,7 +56,7 @@ const leaseNotFound = (operation: string): EtcdError =>
 const notCreated = (
   { key }: KeyRange,
   timeout: Duration.Duration,
-  connection: WatchHub.WatchConnection
+  connection: WatchConnection
 ): EtcdError =>
   new EtcdError({
     operation: "watch",

@@ -2,10 +2,10 @@
  * A client that sees only the keys under a prefix, as if they were all there is: keys, range ends, compares, nested
  * operations, answers and events are rewritten. Leases and revisions are the cluster's own.
  */
+import type { WatchEvent } from "../EtcdClient.js"
 import type { KeyRange, KeyValue, Op, OpResponse, RangeResponse, TxnRequest, TxnResponse } from "../Txn.js"
 import { empty, toBinary, toBytes } from "./bytes.js"
 import { prefixEnd } from "./keyRange.js"
-import type { WatchEvent } from "./transport.js"
 
 export interface Namespace {
   readonly range: <A extends KeyRange>(request: A) => A

@@ -5,13 +5,13 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { WatchEvent } from "../EtcdClient.js"
 import type { EtcdError } from "../EtcdError.js"
 import type {
   DeleteRequest,
   DeleteResponse,
   Header,
   KeyRange,
-  KeyValue,
   PutRequest,
   PutResponse,
   RangeRequest,
@@ -67,13 +67,6 @@ export interface StatusResponse {
   readonly leader: bigint
   readonly raftIndex: bigint
   readonly raftTerm: bigint
-}
-
-export interface WatchEvent {
-  readonly _tag: "Put" | "Delete"
-  /** For a delete only `key` and `modRevision` (the revision of the delete) are set. */
-  readonly kv: KeyValue
-  readonly prevKv: KeyValue | undefined
 }
 
 export interface WatchCreate extends KeyRange {

@@ -19,21 +19,12 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Subscribable from "effect/Subscribable"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import type { WatchConnection, WatchError, WatchEvent, WatchRequest } from "../EtcdClient.js"
 import { EtcdError, WatchCompacted, WatchNewEpoch } from "../EtcdError.js"
-import type { Header, KeyRange } from "../Txn.js"
+import type { Header } from "../Txn.js"
 import { toText } from "./bytes.js"
 import { classify } from "./etcdErrors.js"
-import type { DuplexStream, Transport, WatchEvent, WatchRequest, WatchResponse } from "./transport.js"
-
-export type WatchError = EtcdError | WatchCompacted | WatchNewEpoch
-
-export interface WatchOptions extends KeyRange {
-  /** The first revision wanted; "from now on" when left out. */
-  readonly startRevision?: bigint | undefined
-  readonly prevKv?: boolean | undefined
-  readonly noPut?: boolean | undefined
-  readonly noDelete?: boolean | undefined
-}
+import type { DuplexStream, Transport, WatchRequest as WireRequest, WatchResponse } from "./transport.js"
 
 export interface HubWatch {
   /** The revision at which the server created the watch: changes above it arrive. */
@@ -52,14 +43,10 @@ export interface HubOptions {
   readonly maxBufferedBytes: number
 }
 
-export type WatchConnection =
-  | { readonly _tag: "Connected"; readonly endpoint: string }
-  | { readonly _tag: "Disconnected"; readonly sinceMillis: number; readonly reason: string }
-
 export interface WatchHub {
   /** Before the first watch: disconnected. */
   readonly connection: Subscribable.Subscribable<WatchConnection>
-  readonly open: (options: WatchOptions) => Effect.Effect<HubWatch, never, Scope.Scope>
+  readonly open: (options: WatchRequest) => Effect.Effect<HubWatch, never, Scope.Scope>
 }
 
 const neverConnected = "nothing was watched yet"
@@ -73,7 +60,7 @@ const neverConnected = "nothing was watched yet"
 type Phase = "idle" | "creating" | "live" | "lagging" | "done"
 
 interface Watcher {
-  readonly request: WatchOptions
+  readonly request: WatchRequest
   readonly created: Deferred.Deferred<bigint, WatchError>
   phase: Phase
   id: bigint | undefined
@@ -90,7 +77,7 @@ interface Watcher {
 }
 
 interface Connection {
-  readonly stream: DuplexStream<WatchRequest>
+  readonly stream: DuplexStream<WireRequest>
   /** Creations are answered in order; a refused one comes back with an id that says nothing. */
   readonly pending: Array<Watcher>
   readonly byId: Map<bigint, Watcher>
@@ -102,7 +89,7 @@ interface Connection {
   readonly answered: Deferred.Deferred<void>
 }
 
-const newWatcher = (request: WatchOptions): Watcher => ({
+const newWatcher = (request: WatchRequest): Watcher => ({
   request,
   created: Deferred.unsafeMake(FiberId.none),
   phase: "idle",

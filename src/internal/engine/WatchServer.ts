@@ -2,8 +2,9 @@
  * The server's end of one watch stream. Synchronous: requests and commits go in, responses come out through `emit` in
  * the order in which the client is to see them.
  */
+import type { WatchEvent } from "../../EtcdClient.js"
 import { byteLength } from "../bytes.js"
-import type { WatchCreate, WatchEvent, WatchRequest, WatchResponse } from "../transport.js"
+import type { WatchCreate, WatchRequest, WatchResponse } from "../transport.js"
 import { inSpan, type Span, spanOf } from "./bytes.js"
 import type { Member } from "./Member.js"
 import { type Commit, toKeyValue, type Version } from "./Store.js"

@@ -1,5 +1,6 @@
 /** Our records and the generated messages, translated. Free of Effect; the only place that knows the wire's names. */
 import { absurd } from "effect/Function"
+import type { WatchEvent } from "../../EtcdClient.js"
 import type * as Txn from "../../Txn.js"
 import { empty, toBytes } from "../bytes.js"
 import type * as kv from "../proto/kv.js"
@@ -192,7 +193,7 @@ export const watchRequest = (request: Transport.WatchRequest): rpc.WatchRequest 
 
 const deleteEvent = 1
 
-const watchEvent = (event: kv.Event): Transport.WatchEvent => ({
+const watchEvent = (event: kv.Event): WatchEvent => ({
   _tag: event.type === deleteEvent ? "Delete" : "Put",
   kv: event.kv ?? noKeyValue,
   prevKv: event.prevKv

@@ -10,10 +10,10 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
+import type { WatchEvent } from "../../EtcdClient.js"
 import type { Change, Snapshot } from "../../Mirror.js"
 import type { KeyValue } from "../../Txn.js"
 import { fromBinary, toBinary } from "../bytes.js"
-import type { WatchEvent } from "../transport.js"
 
 type Entries = HashMap.HashMap<string, KeyValue>
 

@@ -10,9 +10,9 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { WatchError } from "../../EtcdClient.js"
+import type { WatchError, WatchEvent } from "../../EtcdClient.js"
 import type { Change, Snapshot } from "../../Mirror.js"
-import type { WatchEvent } from "../transport.js"
+
 import type { MirrorLog } from "./log.js"
 import { apply, difference, sorted } from "./log.js"
 
