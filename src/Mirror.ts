@@ -14,11 +14,13 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
+import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError } from "./EtcdError.js"
+import { background } from "./internal/background.js"
 import { toBinary } from "./internal/bytes.js"
 import * as MirrorLog from "./internal/mirror/log.js"
 import * as MirrorReader from "./internal/mirror/reader.js"
@@ -196,54 +198,49 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
     const run = (newEpoch: boolean): Effect.Effect<never> =>
       Effect.flatMap(retried(load(newEpoch)), (revision) =>
         follow(revision).pipe(
-          Effect.raceFirst(verification),
-          Effect.raceFirst(recognition),
+          Effect.raceFirst(suspicion),
           // Refused after it stood: read again with pauses, for as long as it takes.
           Effect.catchAll((error) => Effect.as(Effect.delay(failed(error), "1 second"), "refused" as const)),
           Effect.flatMap((end) => run(end === "newEpoch"))
         ))
 
-    /** Whether etcd has as many keys as the copy, and the same newest one; some time may pass until events arrive. */
-    const recognised: Effect.Effect<boolean, EtcdError> = client.range({
-      ...range,
-      sort: { by: "mod", order: "descend" },
-      limit: 1
-    }).pipe(
-      Effect.map(({ count, kvs }) => log.matches(count, kvs[0])),
-      Effect.filterOrFail((matches) => matches, () => "differs" as const),
-      Effect.retry({ while: (error) => error === "differs", times: 5, schedule: Schedule.spaced("1 second") }),
-      Effect.catchAll((error) => error === "differs" ? Effect.succeed(false) : Effect.fail(error))
-    )
+    /** Whether the copy lacks what etcd has had for a while. */
+    const differs: Effect.Effect<boolean, EtcdError> = Effect.gen(function*() {
+      const there = yield* list
+      yield* Effect.sleep(verifyGrace)
+      return log.lacks(there.entries, there.revision)
+    })
 
     /**
-     * Ends when the etcd behind a new connection is not the one that was copied. Where another history has reached the
-     * copy's revision by the time of the reconnection, no number in a header gives it away.
+     * Compares after every new connection: it may be to an etcd that lost its data and has since reached the copy's
+     * revision, which no number in a header gives away.
      */
-    const recognition: Effect.Effect<"differs"> = client.watchConnection.changes.pipe(
+    const recognition = client.watchConnection.changes.pipe(
       Stream.drop(1),
       Stream.filter(({ _tag }) => _tag === "Connected"),
-      Stream.mapEffect(() => Effect.retry(recognised, retryDelays)),
-      Stream.takeUntil((same) => !same),
+      // Not all clients of the cluster at the same moment.
+      Stream.mapEffect(() => Effect.flatMap(Random.nextRange(0, 1_000), Effect.sleep)),
+      Stream.mapEffect(() => Effect.retry(differs, retryDelays))
+    )
+
+    /** Compares from time to time on servers that lose events around compactions without a word. */
+    const verification = Stream.repeatEffect(
+      Effect.gen(function*() {
+        yield* Effect.sleep(verifyInterval)
+        const { version } = yield* client.status(client.endpoints[0])
+        return losesEvents(version) && (yield* differs)
+      }).pipe(Effect.catchAll(() => Effect.succeed(false)))
+    )
+
+    /** Ends when the copy has to be read again although the watch goes on. */
+    const suspicion: Effect.Effect<"differs"> = Stream.merge(recognition, verification).pipe(
+      Stream.takeUntil((different) => different),
       Stream.runDrain,
       Effect.orDie,
       Effect.as("differs" as const)
     )
 
-    /** Ends when the copy lacks what etcd has had for a while; never on servers that do not lose events. */
-    const verification: Effect.Effect<"differs", never> = Effect.gen(function*() {
-      yield* Effect.sleep(verifyInterval)
-      const { version } = yield* client.status(client.endpoints[0])
-      if (!losesEvents(version)) return false
-      const there = yield* list
-      yield* Effect.sleep(verifyGrace)
-      return log.lacks(there.entries, there.revision)
-    }).pipe(
-      Effect.catchAll(() => Effect.succeed(false)),
-      Effect.repeat({ until: (lacks) => lacks }),
-      Effect.as("differs" as const)
-    )
-
-    yield* run(false).pipe(Effect.annotateLogs("fiber", "effect-coord/mirror"), Effect.forkScoped)
+    yield* run(false).pipe(background("mirror"), Effect.forkScoped)
 
     const ready: Mirror["ready"] = Effect.suspend(() =>
       log.current() === undefined ? Deferred.await(waitingForFirst) : Effect.void

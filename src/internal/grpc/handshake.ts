@@ -9,9 +9,12 @@ import type { Socket } from "node:net"
 type Create = grpc.ChannelCredentials["_createSecureConnector"]
 type Connector = ReturnType<Create>
 
+const closed = "the client was closed"
+
 const limited = (inner: Connector, secure: boolean, timeoutMillis: number): Connector => {
   /** Sockets that may still be without an answer. */
   const waiting = new Set<Socket>()
+  let destroyed = false
   const giveUp = (socket: Socket, why: string): void => {
     if (!waiting.delete(socket)) return
     // Without TLS the server's first bytes are its settings, with which the connection stands.
@@ -20,6 +23,7 @@ const limited = (inner: Connector, secure: boolean, timeoutMillis: number): Conn
   return {
     connect: (socket) => {
       waiting.add(socket)
+      if (destroyed) giveUp(socket, closed)
       const timer = setTimeout(() => giveUp(socket, `no handshake within ${timeoutMillis} ms`), timeoutMillis)
       socket.once("close", () => {
         waiting.delete(socket)
@@ -37,7 +41,8 @@ const limited = (inner: Connector, secure: boolean, timeoutMillis: number): Conn
     waitForReady: () => inner.waitForReady(),
     getCallCredentials: () => inner.getCallCredentials(),
     destroy: () => {
-      for (const socket of Array.from(waiting)) giveUp(socket, "the client was closed")
+      destroyed = true
+      for (const socket of Array.from(waiting)) giveUp(socket, closed)
       inner.destroy()
     }
   }

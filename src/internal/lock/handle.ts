@@ -9,6 +9,7 @@ import type { Body, LockHandle, WithLockOptions } from "../../Lock.js"
 import { LockExpired, LockNotHeld } from "../../LockError.js"
 import type { Entry, Session, SessionExpired } from "../../Session.js"
 import * as Txn from "../../Txn.js"
+import { background } from "../background.js"
 import { leaseHex } from "../ids.js"
 import * as KeyWatch from "../keyWatch.js"
 
@@ -47,7 +48,7 @@ export const make = (
       Effect.delay(watchOwnKeyAfter),
       Effect.flatMap(() => Deferred.fail(deleted, expired("deleted"))),
       Effect.catchAll((error) => Effect.logWarning(`cannot watch the key of lock ${key}: ${error.message}`)),
-      Effect.annotateLogs("fiber", "effect-coord/lock"),
+      background("lock", { lock: key }),
       Effect.interruptible,
       Effect.forkIn(own)
     )

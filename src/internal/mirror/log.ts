@@ -30,10 +30,8 @@ export interface MirrorLog {
   readonly replace: (next: Snapshot) => void
   /** Waits until the present state is another one than this. */
   readonly changed: (than: Snapshot) => Effect.Effect<void>
-  /** Whether what was listed at a revision is still missing from the copy. */
+  /** Whether what was listed at a revision some time ago is still not in the copy. */
   readonly lacks: (listed: Entries, revision: bigint) => boolean
-  /** Whether the copy may be one of an etcd with this many keys and this newest one. */
-  readonly matches: (count: bigint, newest: KeyValue | undefined) => boolean
   /** Whether a state read after the present one cannot follow it: it is of another history. */
   readonly contradicts: (listed: Entries, revision: bigint) => boolean
   /** The number that the next batch will have. */
@@ -149,17 +147,12 @@ export const make = (maxEvents: number): MirrorLog => {
         const own = HashMap.get(current.entries, key)
         // A key that is not here may have been deleted since: reading again tells, and does no harm.
         if (Option.isNone(own) || own.value.modRevision < kv.modRevision) return true
+        if (own.value.modRevision === kv.modRevision && !isSame(own.value, kv)) return true
       }
       for (const [key, kv] of current.entries) {
         if (kv.modRevision <= revision && !HashMap.has(listed, key)) return true
       }
       return false
-    },
-    matches: (count, newest) => {
-      const present = current?.entries ?? HashMap.empty<string, KeyValue>()
-      const own = newest === undefined ? Option.none() : HashMap.get(present, toBinary(newest.key))
-      return HashMap.size(present) === Number(count) &&
-        (newest === undefined || (Option.isSome(own) && isSame(own.value, newest)))
     },
     contradicts: (listed, revision) => {
       if (current === undefined) return false
