@@ -20,7 +20,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError } from "./EtcdError.js"
-import { background } from "./internal/background.js"
+import { inBackground } from "./internal/background.js"
 import { toBinary } from "./internal/bytes.js"
 import * as MirrorLog from "./internal/mirror/log.js"
 import * as MirrorReader from "./internal/mirror/reader.js"
@@ -240,7 +240,7 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
       Effect.as("differs" as const)
     )
 
-    yield* run(false).pipe(background("mirror"), Effect.forkScoped)
+    yield* run(false).pipe(inBackground("mirror"), Effect.forkScoped)
 
     const ready: Mirror["ready"] = Effect.suspend(() =>
       log.current() === undefined ? Deferred.await(waitingForFirst) : Effect.void

@@ -18,7 +18,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
-import { background } from "./internal/background.js"
+import { inBackground } from "./internal/background.js"
 import * as Copy from "./internal/registry/copy.js"
 import * as Entry from "./internal/registry/entry.js"
 import type { Keeper } from "./internal/registry/keeper.js"
@@ -235,7 +235,7 @@ export const make = (
             return keeper.registration
           })
         ).pipe(
-          background("registration", { service: name, id }),
+          inBackground("registration", { service: name, id }),
           Effect.provide(own)
         )
       })

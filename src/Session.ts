@@ -20,7 +20,7 @@ import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
-import { background } from "./internal/background.js"
+import { inBackground } from "./internal/background.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
 import * as EntryNames from "./internal/session/entryNames.js"
 import * as Remover from "./internal/session/remover.js"
@@ -262,7 +262,7 @@ const makeChecked = (
       Effect.sleep(interval).pipe(
         Effect.zipRight(keepAlive(id, interval)),
         Effect.raceFirst(watchdog),
-        background("session", { lease: leaseHex(id) }),
+        inBackground("session", { lease: leaseHex(id) }),
         Effect.interruptible,
         Effect.forkIn(scope),
         Effect.asVoid

@@ -8,7 +8,7 @@ import * as List from "effect/List"
  * Runs `effect` under the name `effect-coord/<name>` in logs, without the annotations of whoever was first to need it: it
  * works for all who come later as well.
  */
-export const background =
+export const inBackground =
   (name: string, annotations: Record<string, string> = {}) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     effect.pipe(

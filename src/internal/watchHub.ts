@@ -22,7 +22,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { WatchConnection, WatchError, WatchEvent, WatchRequest } from "../EtcdClient.js"
 import { EtcdError, WatchCompacted, WatchNewEpoch } from "../EtcdError.js"
 import type { Header } from "../Txn.js"
-import { background } from "./background.js"
+import { inBackground } from "./background.js"
 import { toText } from "./bytes.js"
 import { classify } from "./etcdErrors.js"
 import type { DuplexStream, Transport, WatchRequest as WireRequest, WatchResponse } from "./transport.js"
@@ -390,7 +390,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
         return Effect.zipRight(disconnected(error), Effect.logDebug(`watch stream ended: ${error.message}`))
       }),
       Effect.retry(backoff),
-      background("watch-hub"),
+      inBackground("watch-hub"),
       Effect.forkScoped
     )
 

@@ -9,7 +9,7 @@ import type { Body, LockHandle, WithLockOptions } from "../../Lock.js"
 import { LockExpired, LockNotHeld } from "../../LockError.js"
 import type { Entry, Session, SessionExpired } from "../../Session.js"
 import * as Txn from "../../Txn.js"
-import { background } from "../background.js"
+import { inBackground } from "../background.js"
 import { leaseHex } from "../ids.js"
 import * as KeyWatch from "../keyWatch.js"
 
@@ -48,7 +48,7 @@ export const make = (
       Effect.delay(watchOwnKeyAfter),
       Effect.flatMap(() => Deferred.fail(deleted, expired("deleted"))),
       Effect.catchAll((error) => Effect.logWarning(`cannot watch the key of lock ${key}: ${error.message}`)),
-      background("lock", { lock: key }),
+      inBackground("lock", { lock: key }),
       Effect.interruptible,
       Effect.forkIn(own)
     )

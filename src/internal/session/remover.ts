@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type { TxnRequest } from "../../Txn.js"
-import { background } from "../background.js"
+import { inBackground } from "../background.js"
 
 export interface Removal {
   /** For the log. */
@@ -79,7 +79,7 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
       Effect.retry(Schedule.exponential("100 millis").pipe(Schedule.either(Schedule.spaced("1 second")))),
       Effect.tap(() => backlog.size === 0 ? pending.close : Effect.void),
       Effect.forever,
-      background("remover"),
+      inBackground("remover"),
       Effect.forkIn(scope)
     )
 
