@@ -151,7 +151,7 @@ const coord = Layer.unwrapEffect(
       })
     )
     return Option.match(endpoints, {
-      onNone: () => Layer.mapError(Coord.layerMemory, (never) => never),
+      onNone: (): ReturnType<typeof Coord.layer> => Coord.layerMemory,
       onSome: (endpoints) => Coord.layer({ endpoints })
     })
   })

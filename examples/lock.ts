@@ -34,7 +34,7 @@ const losesItsLock = Effect.gen(function*() {
       Effect.gen(function*() {
         yield* Effect.sleep("300 millis")
         yield* etcd.delete({ key: lock.etcdKey })
-        yield* Effect.never
+        return yield* Effect.never
       }).pipe(Effect.onInterrupt(() => Effect.log("the work was interrupted")))
     )
   )

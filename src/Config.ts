@@ -23,6 +23,7 @@ import * as Attempts from "./internal/attempts.js"
 import { toText } from "./internal/bytes.js"
 import * as Entries from "./internal/config/entries.js"
 import type { ConfigEvent, Listing, Version, Versioned } from "./internal/config/model.js"
+import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
 import * as Mirror from "./Mirror.js"
 import type { Compare, KeyRange, OpResponse } from "./Txn.js"
@@ -173,9 +174,7 @@ export const make = (
   Effect.gen(function*() {
     const client = yield* EtcdClient
     const attempts = yield* Attempts.make
-    const { prefix = "/config" } = options
-    yield* Key.validate("prefix", prefix.replace(/^\//, "").replace(/\/$/, ""))
-    const root = prefix.endsWith("/") ? prefix : `${prefix}/`
+    const root = `${yield* validate.keyPrefix("prefix", options.prefix ?? "/config")}/`
 
     const etcdKey = (key: string): Effect.Effect<string, InvalidArgument> =>
       Effect.map(Key.validate("key", key), (key) => root + key)

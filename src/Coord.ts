@@ -25,12 +25,12 @@ import * as Session from "./Session.js"
 export type Coord = Lock.Lock | Registry.Registry | Config.Config | Session.Sessions | EtcdClient.EtcdClient
 
 /**
- * The options of the client, and where the services keep their keys.
+ * Where the services keep their keys.
  *
  * @since 0.1.0
  * @category options
  */
-export interface Options extends EtcdClient.Options {
+export interface ServiceOptions {
   /** Where locks stand. Default `/locks`, as in Go. */
   readonly lockPrefix?: string | undefined
   /** Where services stand. Default `/services`, as in Go. */
@@ -41,7 +41,24 @@ export interface Options extends EtcdClient.Options {
   readonly name?: string | undefined
 }
 
-const services = (options: Options) =>
+/**
+ * The options of the client and of the services.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface Options extends EtcdClient.Options, ServiceOptions {}
+
+/**
+ * All services over a client that is there already: one of an embedded etcd with handles (`effect-coord/testing`), or one
+ * that the application has for itself.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerServices = (
+  options: ServiceOptions = {}
+): Layer.Layer<Exclude<Coord, EtcdClient.EtcdClient>, InvalidArgument, EtcdClient.EtcdClient> =>
   Layer.mergeAll(
     Lock.layer({ prefix: options.lockPrefix, name: options.name }),
     Registry.layer({ prefix: options.servicePrefix }),
@@ -68,7 +85,7 @@ const services = (options: Options) =>
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<Coord, InvalidArgument> =>
-  Layer.provideMerge(services(options), EtcdClient.layer(options))
+  Layer.provideMerge(layerServices(options), EtcdClient.layer(options))
 
 /**
  * The same, with options from Effect's `Config`: environment variables by default.
@@ -99,7 +116,7 @@ export const layerConfig = (
  * @category layers
  */
 export const layerMemory: Layer.Layer<Coord> = Layer.provideMerge(
-  Layer.orDie(services({})),
+  Layer.orDie(layerServices()),
   EtcdClient.layerMemory
 )
 

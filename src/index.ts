@@ -12,6 +12,11 @@ export * as Config from "./Config.js"
 /**
  * @since 0.1.0
  */
+export * as ConfigError from "./ConfigError.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as Coord from "./Coord.js"
 
 /**

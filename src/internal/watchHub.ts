@@ -307,7 +307,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       Queue.take(from.suspects).pipe(
         Effect.flatMap((watcher) =>
           transport.range(
-            { key: "\0", limit: 1, keysOnly: true },
+            { key: watcher.request.key, rangeEnd: watcher.request.rangeEnd, countOnly: true },
             { timeoutMillis: options.requestTimeoutMillis }
           ).pipe(
             Effect.map(({ header }) => {

@@ -161,7 +161,8 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         endpoint: peer.endpoint.name,
         ...(key === undefined ? {} : { key }),
         mayBeApplied: mayBeApplied(code, details, call.readOnly),
-        detail: details
+        // grpc-js ends some texts with a note that it has nothing to say about.
+        detail: details.replace(/\.? Resolution note: $/, "")
       })
     }
 
