@@ -148,7 +148,7 @@ export class Config extends Context.Tag("effect-coord/Config")<Config, {
  * @category options
  */
 export interface Options {
-  /** What all keys in etcd begin with, a slash in front allowed. Default `/config`. */
+  /** What all keys in etcd begin with; it begins with a slash and does not end with one. Default `/config`. */
   readonly prefix?: string | undefined
 }
 

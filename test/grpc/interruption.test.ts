@@ -181,6 +181,13 @@ describe("a client whose scope closes", () => {
           yield* until("a connection", Effect.sync(() => sockets.size > 0))
         }))
         yield* until("the end of all connections", Effect.sync(() => sockets.size === 0))
+        // Also before their time is over.
+        yield* Effect.scoped(Effect.gen(function*() {
+          const client = yield* connect({ endpoints: `${scheme}://127.0.0.1:${port}`, connectTimeout: "1 minute" })
+          yield* Effect.forkScoped(client.get("key"))
+          yield* until("a connection", Effect.sync(() => sockets.size > 0))
+        }))
+        yield* until("the end of the connection", Effect.sync(() => sockets.size === 0))
       }
     }))
 })

@@ -70,21 +70,49 @@ for (const version of [undefined, "3.5"]) {
         yield* isQuiet(watch, writer, prefix)
       }))
 
+    it.scoped("catches up with thousands of changes, cut again meanwhile", () =>
+      Effect.gen(function*() {
+        const { client, proxy, writer } = yield* proxied
+        const prefix = "/behind/"
+        const watch = yield* client.openWatch(below(prefix))
+        yield* proxy.refuse
+        yield* proxy.cut()
+        const { header } = yield* writer.put({ key: `${prefix}first`, value: "" })
+        yield* Effect.forEach(
+          Array.from({ length: 2_600 }),
+          (_, index) => writer.put({ key: `${prefix}${index % 50}`, value: String(index) }),
+          { concurrency: 100, discard: true }
+        )
+        // etcd sends a thousand revisions at a time: these cuts fall into the first and the second thousand.
+        for (const bytes of [30_000, 90_000]) {
+          const before = yield* proxy.accepted
+          yield* proxy.cutAfterBytes(bytes, "down")
+          yield* proxy.accept
+          yield* until("another connection", Effect.map(proxy.accepted, (accepted) => accepted > before + 1))
+        }
+        yield* proxy.resume
+        const revisions = (yield* take(watch, 2_601)).map(({ kv }) => kv.modRevision)
+        assertSequence(revisions.map(String), revisions.map((_, index) => String(header.revision + BigInt(index))))
+        yield* isQuiet(watch, writer, prefix)
+      }))
+
     it.scoped("sees whole revisions, also of many changes, cut at any byte", () =>
       Effect.gen(function*() {
         const { client, proxy, writer } = yield* proxied
         const prefix = "/whole/"
-        const watch = yield* client.openWatch(below(prefix))
+        // With what was before, a revision is larger than what etcd sends in one piece.
+        const watch = yield* client.openWatch({ ...below(prefix), prevKv: true })
+        const rounds = 8
         const batches: Array<ReadonlyArray<EtcdClient.WatchEvent>> = []
         const reading = yield* Effect.fork(Effect.gen(function*() {
-          while (batches.flat().length < 20 * 60) batches.push(yield* watch.next)
+          while (batches.flat().length < rounds * 60) batches.push(yield* watch.next)
         }))
-        for (let round = 0; round < 20; round++) {
-          yield* proxy.cutAfterBytes(1 + round * 1_237, "down")
+        for (let round = 0; round < rounds; round++) {
+          yield* proxy.cutAfterBytes(1 + round * 412_345, "down")
           yield* writer.txn({
             success: Array.from({ length: 60 }, (_, index) => ({
               _tag: "Put" as const,
-              request: { key: `${prefix}${index}`, value: "x".repeat(500) }
+              request: { key: `${prefix}${index}`, value: "x".repeat(20_000) }
             }))
           })
         }
