@@ -35,7 +35,6 @@ const plainLines = Logger.replace(
 export const run = <A, E>(program: Effect.Effect<A, E, Coord.Coord | Scope.Scope>): void =>
   program.pipe(
     Effect.scoped,
-    Effect.provide(coord),
-    Effect.provide(plainLines),
+    Effect.provide(Layer.provideMerge(coord, plainLines)),
     NodeRuntime.runMain({ disablePrettyLogger: true })
   )

@@ -206,8 +206,12 @@ export class EtcdClient extends Context.Tag("effect-coord/EtcdClient")<EtcdClien
   ) => Effect.Effect<Watch, WatchError, Scope.Scope>
   /** Whether the stream of all watches stands. Watches outlive its breaks; this says how old what they told may be. */
   readonly watchConnection: Subscribable.Subscribable<WatchConnection>
+  /** Waits until the stream of all watches stands, and is another one than `since`. */
+  readonly watchReconnected: (since: WatchConnection) => Effect.Effect<WatchConnection>
   /** The state of one member: one of `endpoints`. */
   readonly status: (endpoint: string, options?: CallOptions) => Effect.Effect<Status, EtcdError>
+  /** The version of etcd that answers, asked for once in five minutes at most. */
+  readonly serverVersion: Effect.Effect<string, EtcdError>
   /** Drops the history below `revision`. `physical` waits until it is gone from the disk. */
   readonly compact: (
     revision: bigint,

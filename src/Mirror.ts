@@ -137,6 +137,8 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
     const log = MirrorLog.make(maxLoggedEvents)
     let staleSince: { readonly millis: number; readonly reason: string } | undefined
     let refused: EtcdError | undefined
+    /** The connection under which the copy was last compared with etcd. */
+    let compared = yield* client.watchConnection.get
     let waitingForFirst = Deferred.unsafeMake<void, EtcdError>(FiberId.none)
 
     const list: Effect.Effect<{ entries: HashMap.HashMap<string, KeyValue>; revision: bigint }, EtcdError> = Effect.gen(
@@ -196,13 +198,15 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
       effect.pipe(Effect.tapError(failed), Effect.retry(retryDelays), Effect.orDie)
 
     const run = (newEpoch: boolean): Effect.Effect<never> =>
-      Effect.flatMap(retried(load(newEpoch)), (revision) =>
-        follow(revision).pipe(
+      Effect.gen(function*() {
+        compared = yield* client.watchConnection.get
+        const revision = yield* retried(load(newEpoch))
+        return yield* follow(revision).pipe(
           Effect.raceFirst(suspicion),
           // Refused after it stood: read again with pauses, for as long as it takes.
-          Effect.catchAll((error) => Effect.as(Effect.delay(failed(error), "1 second"), "refused" as const)),
-          Effect.flatMap((end) => run(end === "newEpoch"))
-        ))
+          Effect.catchAll((error) => Effect.as(Effect.delay(failed(error), "1 second"), "refused" as const))
+        )
+      }).pipe(Effect.flatMap((end) => run(end === "newEpoch")))
 
     /** Whether the copy lacks what etcd has had for a while. */
     const differs: Effect.Effect<boolean, EtcdError> = Effect.gen(function*() {
@@ -212,30 +216,28 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
     })
 
     /**
-     * Compares after every new connection: it may be to an etcd that lost its data and has since reached the copy's
+     * Succeeds after every new connection: it may be to an etcd that lost its data and has since reached the copy's
      * revision, which no number in a header gives away.
      */
-    const recognition = client.watchConnection.changes.pipe(
-      Stream.drop(1),
-      Stream.filter(({ _tag }) => _tag === "Connected"),
+    const reconnected: Effect.Effect<unknown> = Effect.suspend(() => client.watchReconnected(compared)).pipe(
+      Effect.tap((connection) =>
+        Effect.sync(() => {
+          compared = connection
+        })
+      ),
       // Not all clients of the cluster at the same moment.
-      Stream.mapEffect(() => Effect.flatMap(Random.nextRange(0, 1_000), Effect.sleep)),
-      Stream.mapEffect(() => Effect.retry(differs, retryDelays))
-    )
-
-    /** Compares from time to time on servers that lose events around compactions without a word. */
-    const verification = Stream.repeatEffect(
-      Effect.gen(function*() {
-        yield* Effect.sleep(verifyInterval)
-        const { version } = yield* client.status(client.endpoints[0])
-        return losesEvents(version) && (yield* differs)
-      }).pipe(Effect.catchAll(() => Effect.succeed(false)))
+      Effect.zipRight(Effect.flatMap(Random.nextRange(0, 1_000), Effect.sleep))
     )
 
     /** Ends when the copy has to be read again although the watch goes on. */
-    const suspicion: Effect.Effect<"differs"> = Stream.merge(recognition, verification).pipe(
-      Stream.takeUntil((different) => different),
-      Stream.runDrain,
+    const suspicion: Effect.Effect<"differs"> = client.serverVersion.pipe(
+      Effect.catchAll(() => Effect.succeed("")),
+      Effect.flatMap((version) =>
+        // Some servers lose events around compactions without a word.
+        losesEvents(version) ? Effect.raceFirst(reconnected, Effect.sleep(verifyInterval)) : reconnected
+      ),
+      Effect.zipRight(Effect.retry(differs, retryDelays)),
+      Effect.repeat({ until: (different) => different }),
       Effect.orDie,
       Effect.as("differs" as const)
     )

@@ -168,6 +168,28 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
         ))
     }
 
+    const status: Client["status"] = (endpoint, call) =>
+      transport.endpoints.includes(endpoint)
+        ? calling(call, "read", (options) => transport.status(endpoint, options)).pipe(Effect.map((answer) => ({
+          endpoint,
+          version: answer.version,
+          memberId: answer.header.memberId,
+          leader: answer.leader,
+          revision: answer.header.revision,
+          raftTerm: answer.raftTerm,
+          dbSize: answer.dbSize
+        })))
+        : Effect.fail(refusal("status", `${endpoint} is none of the endpoints ${transport.endpoints.join(", ")}`))
+
+    const [cachedVersion, forgetVersion] = yield* Effect.cachedInvalidateWithTTL(
+      Effect.firstSuccessOf(transport.endpoints.map((endpoint) => status(endpoint))).pipe(
+        Effect.map(({ version }) => version)
+      ),
+      "5 minutes"
+    )
+    // A failure is not kept: the next one asks again.
+    const serverVersion = Effect.tapError(cachedVersion, () => forgetVersion)
+
     const client: Client = {
       endpoints: transport.endpoints,
       namespace: "",
@@ -252,18 +274,9 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       },
       openWatch,
       watchConnection: hub.connection,
-      status: (endpoint, call) =>
-        transport.endpoints.includes(endpoint)
-          ? calling(call, "read", (options) => transport.status(endpoint, options)).pipe(Effect.map((answer) => ({
-            endpoint,
-            version: answer.version,
-            memberId: answer.header.memberId,
-            leader: answer.leader,
-            revision: answer.header.revision,
-            raftTerm: answer.raftTerm,
-            dbSize: answer.dbSize
-          })))
-          : Effect.fail(refusal("status", `${endpoint} is none of the endpoints ${transport.endpoints.join(", ")}`)),
+      watchReconnected: hub.reconnected,
+      status,
+      serverVersion,
       compact: (revision, call) =>
         checked(
           "compact",

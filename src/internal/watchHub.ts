@@ -47,6 +47,8 @@ export interface HubOptions {
 export interface WatchHub {
   /** Before the first watch: disconnected. */
   readonly connection: Subscribable.Subscribable<WatchConnection>
+  /** Waits until a stream stands that is another one than this. */
+  readonly reconnected: (since: WatchConnection) => Effect.Effect<WatchConnection>
   readonly open: (options: WatchRequest) => Effect.Effect<HubWatch, never, Scope.Scope>
 }
 
@@ -141,6 +143,8 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       sinceMillis: yield* Clock.currentTimeMillis,
       reason: neverConnected
     })
+    /** Replaced with every connection that is answered: light enough for thousands to wait on. */
+    let standing = Deferred.unsafeMake<void>(FiberId.none)
     let connection: Connection | undefined
     /** Of the last header that can be trusted; a new stream that shows less is suspected of a new history. */
     let history: Pick<Header, "clusterId" | "raftTerm"> | undefined
@@ -355,7 +359,11 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       }
       const connected = Effect.zipRight(
         Deferred.await(answered),
-        SubscriptionRef.set(connectionState, { _tag: "Connected", endpoint: stream.endpoint })
+        Effect.flatMap(SubscriptionRef.set(connectionState, { _tag: "Connected", endpoint: stream.endpoint }), () => {
+          const waiting = standing
+          standing = Deferred.unsafeMake(FiberId.none)
+          return Deferred.succeed(waiting, void 0)
+        })
       )
       return yield* Effect.all([connected, Deferred.await(ended), heartbeat(from), checkHistory(from)], {
         concurrency: "unbounded",
@@ -423,5 +431,14 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
         return { created: Deferred.await(watcher.created), pull }
       }))
 
-    return { connection: connectionState, open }
+    const reconnected: WatchHub["reconnected"] = (since) =>
+      Effect.flatMap(
+        SubscriptionRef.get(connectionState),
+        (present) =>
+          present._tag === "Connected" && present !== since
+            ? Effect.succeed(present)
+            : Effect.zipRight(Deferred.await(standing), reconnected(since))
+      )
+
+    return { connection: connectionState, reconnected, open }
   })

@@ -20,7 +20,7 @@ const run = (...args: ReadonlyArray<string>) =>
         resume(
           error === null
             ? Effect.succeed(stdout.trim().split("\n"))
-            : Effect.fail(new Error(`${error.killed === true ? "it did not end" : error.message}\n${stdout}${stderr}`))
+            : Effect.dieMessage(`${error.killed === true ? "it did not end" : error.message}\n${stdout}${stderr}`)
         )
     )
     return Effect.sync(() => child.kill("SIGKILL"))

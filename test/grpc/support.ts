@@ -1,5 +1,6 @@
 /** What the suites of the gRPC client share: clients, the reading of watches, and conditions to wait for. */
 import { assert } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -85,9 +86,9 @@ export const proxied = Effect.gen(function*() {
 
 /** Fails unless it ends within 3 seconds: for deadlines well below. */
 export const bounded = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.timeoutFail(Effect.disconnect(effect), {
+  Effect.timeoutFailCause(Effect.disconnect(effect), {
     duration: "3 seconds",
-    onTimeout: () => new Error("not within its deadline")
+    onTimeout: () => Cause.die("not within its deadline")
   })
 
 export const timeout = { timeout: 300 }

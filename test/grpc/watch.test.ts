@@ -84,11 +84,11 @@ for (const version of [undefined, "3.5"]) {
           { concurrency: 100, discard: true }
         )
         // etcd sends a thousand revisions at a time: these cuts fall into the first and the second thousand.
-        for (const bytes of [30_000, 90_000]) {
-          const before = yield* proxy.accepted
+        const before = yield* proxy.accepted
+        yield* proxy.accept
+        for (const [index, bytes] of [30_000, 90_000].entries()) {
           yield* proxy.cutAfterBytes(bytes, "down")
-          yield* proxy.accept
-          yield* until("another connection", Effect.map(proxy.accepted, (accepted) => accepted > before + 1))
+          yield* until("the next connection", Effect.map(proxy.accepted, (accepted) => accepted > before + index + 1))
         }
         yield* proxy.resume
         const revisions = (yield* take(watch, 2_601)).map(({ kv }) => kv.modRevision)
