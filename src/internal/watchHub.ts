@@ -69,6 +69,8 @@ interface Watcher {
   id: bigint | undefined
   /** The next revision to deliver; `0n` until a watch from "now" was created. */
   resume: bigint
+  /** The stream whose token was not accepted for it, the last time it was asked for. */
+  refusedOn: Connection | undefined
   /** The stream on which the server accepted it first. */
   origin: Connection | undefined
   buffer: Array<WatchEvent>
@@ -98,6 +100,7 @@ const newWatcher = (request: WatchRequest): Watcher => ({
   phase: "idle",
   id: undefined,
   resume: request.startRevision ?? 0n,
+  refusedOn: undefined,
   origin: undefined,
   buffer: [],
   bufferedBytes: 0,
@@ -111,7 +114,8 @@ const sizeOf = ({ kv, prevKv }: WatchEvent): number =>
 
 const refusal = (watcher: Watcher, endpoint: string, reason: string): EtcdError => {
   const denied = /permission denied/.test(reason)
-  const code = denied ? 7 : /auth/.test(reason) ? 16 : 3
+  // Older servers give the text alone, or wrapped in another error's.
+  const code = denied ? 7 : /auth|user name is empty/.test(reason) ? 16 : 3
   return new EtcdError({
     operation: "watch",
     reason: classify(code, reason),
@@ -211,6 +215,9 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
     const refused = (from: Connection, watcher: Watcher, reason: string): void => {
       const error = refusal(watcher, from.stream.endpoint, reason)
       if (error.reason !== "Unauthenticated") return fail(watcher, error)
+      // With a token that was just made, too: there is nothing to be gained by another one.
+      if (watcher.refusedOn !== undefined && watcher.refusedOn !== from) return fail(watcher, error)
+      watcher.refusedOn = from
       // It is the stream's token that is not accepted: all its watchers need a stream with a new one.
       from.stream.suspect("unauthenticated")
       reconnect(from, error)
@@ -232,6 +239,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       }
       if (!replaced) history = { clusterId, raftTerm }
       watcher.origin ??= from
+      watcher.refusedOn = undefined
       Deferred.unsafeDone(watcher.created, Effect.succeed(revision))
     }
 

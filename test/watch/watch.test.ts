@@ -181,6 +181,21 @@ describe("a watch", () => {
       assert.deepStrictEqual(yield* whileTimePasses(Fiber.join(collecting)), expected(0, 4))
     }).pipe(scenario))
 
+  it.effect("fails alone when a new token is not accepted either", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const collecting = yield* Effect.fork(collect({ ...Key.prefix("w/"), startRevision: 2n }, 4))
+      yield* settle
+      yield* etcd.refuse(refusals.invalidAuthToken, {
+        match: ({ keys, operation }) => operation === "watch" && keys.includes("other"),
+        times: Infinity
+      })
+      const refused = yield* whileTimePasses(Effect.flip(collect({ key: "other" }, 1)))
+      assert.isTrue(refused._tag === "EtcdError" && refused.reason === "Unauthenticated")
+      yield* write(0, 4)
+      assert.deepStrictEqual(yield* whileTimePasses(Fiber.join(collecting)), expected(0, 4))
+    }).pipe(scenario))
+
   it.effect("is created together with others, over one stream", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd
