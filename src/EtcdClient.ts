@@ -274,7 +274,7 @@ export interface Options {
   /** A prefix before every key: nothing outside it is read or written. Default none. */
   readonly namespace?: string | undefined
   readonly retry?: Retry | undefined
-  /** The largest answer accepted, in bytes. Default: no limit. */
+  /** The largest message accepted, in bytes; a change that is larger ends the client's watches. Default: no limit. */
   readonly maxReceiveBytes?: number | undefined
   /** The largest request sent, in bytes. Default: no limit of ours; etcd's own is 1.5 MiB. */
   readonly maxSendBytes?: number | undefined

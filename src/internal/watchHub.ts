@@ -14,6 +14,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -383,10 +384,10 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       Effect.flatMap(
         Clock.currentTimeMillis,
         (sinceMillis) =>
-          SubscriptionRef.update(connectionState, (present): WatchConnection =>
+          SubscriptionRef.updateSome(connectionState, (present) =>
             present._tag === "Disconnected" && present.reason !== neverConnected
-              ? present
-              : { _tag: "Disconnected", sinceMillis, reason: error.message })
+              ? Option.none()
+              : Option.some<WatchConnection>({ _tag: "Disconnected", sinceMillis, reason: error.message }))
       )
 
     const backoff = Schedule.exponential("50 millis").pipe(
@@ -399,8 +400,10 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
     yield* wanted.await.pipe(
       Effect.zipRight(connect),
       Effect.tapError((error) => {
-        // Wrong credentials do not get better by trying: tell the watchers. Whoever wants may watch again.
-        if (error.operation === "authenticate" && error.reason === "Unauthenticated") {
+        // Wrong credentials do not get better by trying, nor does a message over the client's own limit (which does not
+        // say whose it was): tell the watchers. Whoever wants may watch again.
+        const isRefused = error.operation === "authenticate" && error.reason === "Unauthenticated"
+        if (isRefused || error.reason === "TooLarge") {
           for (const watcher of Array.from(watchers)) fail(watcher, error)
         }
         return Effect.zipRight(disconnected(error), Effect.logDebug(`watch stream ended: ${error.message}`))

@@ -7,7 +7,7 @@ import * as Stream from "effect/Stream"
 import type { EtcdError } from "../../src/EtcdError.js"
 import * as Txn from "../../src/Txn.js"
 import * as EtcdServer from "../support/EtcdServer.js"
-import { connect, everything, failure, outcome, take, text } from "./support.js"
+import { bounded, connect, everything, failure, outcome, take, text } from "./support.js"
 
 const mebibyte = 1024 * 1024
 const bytes = (size: number, fill = 1) => new Uint8Array(size).fill(fill)
@@ -218,5 +218,18 @@ describe("a namespace", () => {
         assert.isFalse(error.mayBeApplied)
       }
       assert.deepStrictEqual(yield* keys, [])
+    }))
+})
+
+describe("a watch under the client's own limit", () => {
+  it.scopedLive("ends with TooLarge when a change is larger", () =>
+    Effect.gen(function*() {
+      const server = yield* EtcdServer.make()
+      const writer = yield* connect({ endpoints: server.endpoint })
+      const client = yield* connect({ endpoints: server.endpoint, maxReceiveBytes: 1_000 })
+      const watch = yield* client.openWatch({ key: "large" })
+      yield* writer.put({ key: "large", value: bytes(2_000) })
+      const error = (yield* bounded(failure(watch.next))) as EtcdError
+      assert.strictEqual(error.reason, "TooLarge")
     }))
 })
