@@ -143,6 +143,8 @@ export interface Session {
 
 /** Renew this many times per time to live. */
 const beatsPerTtl = 3
+/** Timers do not reach further than 24 days. */
+const longestSleep = Duration.hours(1)
 /** Closing never waits longer than this for etcd. */
 const closeTimeout = Duration.seconds(2)
 
@@ -221,7 +223,9 @@ const makeChecked = (
     /** Ends when the time that was counted on is over. */
     const watchdog: Effect.Effect<SessionExpired> = Effect.suspend(() => {
       const left = deadline - now()
-      return left <= 0n ? end("expired") : Effect.zipRight(Effect.sleep(Duration.nanos(left)), watchdog)
+      return left <= 0n
+        ? end("expired")
+        : Effect.zipRight(Effect.sleep(Duration.min(Duration.nanos(left), longestSleep)), watchdog)
     })
 
     /** A session that is over stays over, whatever is acknowledged late. */
@@ -279,7 +283,7 @@ const makeChecked = (
         lease = id
         extend(sentAt, granted.ttl)
         yield* become({ _tag: "Active", lease: id })
-        yield* background(id, Duration.times(granted.ttl, 1 / beatsPerTtl))
+        yield* background(id, Duration.min(Duration.times(granted.ttl, 1 / beatsPerTtl), longestSleep))
         return id
       })
     )
@@ -289,17 +293,22 @@ const makeChecked = (
       Effect.suspend(() => lease === undefined ? granting.withPermits(1)(grant) : Effect.succeed(lease))
     )
 
-    const close: Effect.Effect<void> = Effect.suspend(() =>
-      ended?.reason === "closed" ? Effect.void : Effect.zipRight(
+    let closing = false
+    const close: Effect.Effect<void> = Effect.suspend(() => {
+      if (closing) return Effect.void
+      closing = true
+      return Effect.zipRight(
         end("closed"),
         // An expired lease is revoked as well: this side gave it up a little earlier than etcd will.
-        lease === undefined ? Effect.void : Effect.ignore(client.leaseRevoke(lease, { timeout: closeTimeout }))
+        lease === undefined || ended?.reason === "revoked"
+          ? Effect.void
+          : Effect.ignore(client.leaseRevoke(lease, { timeout: closeTimeout }))
       )
-    )
+    })
     yield* Scope.addFinalizer(scope, close)
 
     /** Nothing is left to delete when the lease is revoked, and with it its keys. */
-    const isMoot = (): boolean => ended?.reason === "revoked" || ended?.reason === "closed"
+    const isMoot = (): boolean => closing || ended?.reason === "revoked"
 
     /** After the end of the session its keys go by themselves soon: nobody should have to wait to hear of its loss. */
     const removeUnlessMoot = (removal: Pick<Remover.Removal, "key" | "txn" | "confirmed">): Effect.Effect<void> =>

@@ -132,6 +132,15 @@ describe("Session", () => {
       assert.strictEqual((yield* Effect.flip(own.check)).reason, "expired")
     }).pipe(scenario))
 
+  it.effect("keeps a lease alive that is longer than timers reach", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const own = yield* session("365 days")
+      yield* own.lease
+      yield* pass("3 hours", "10 minutes")
+      assert.isAtLeast((yield* etcd.usage).calls.leaseKeepAlive, 2)
+    }).pipe(scenario))
+
   it.effect("survives a lost answer to its grant, with one lease", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

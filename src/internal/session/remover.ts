@@ -45,6 +45,8 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
       timeout: Duration.Duration
     ): Effect.Effect<void, EtcdError> =>
       Effect.suspend(() => isMoot() ? Effect.void : client.txn(txn, { idempotent: true, timeout })).pipe(
+        // Where the lease is gone, so is the key.
+        Effect.catchIf((error) => error.reason === "LeaseNotFound", () => Effect.void),
         Effect.map(() => confirmed?.()),
         Effect.catchIf(isFinal, (error) => Effect.logWarning(`could not delete ${key}: ${error.message}`))
       )
