@@ -94,6 +94,9 @@ export interface Channel {
 /** gRPC deadlines are wall-clock times of the real machine, whatever `Clock` the program runs under. */
 export const deadlineIn = (millis: number): number => Date.now() + millis
 
+/** For what has no gRPC deadline: setting the machine's clock must not end a connection that is being opened. */
+const monotonic = (): number => performance.now()
+
 const clientOptions = (options: ChannelOptions): grpc.ClientOptions => ({
   "grpc.keepalive_time_ms": options.keepAliveTimeMillis,
   "grpc.keepalive_timeout_ms": options.keepAliveTimeoutMillis,
@@ -180,10 +183,10 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         return state
       }
       // grpc-js has no time limit for the opening of a TCP connection, and the system a very long one.
-      if (peer.connectingSince !== undefined && Date.now() - peer.connectingSince >= options.connectTimeoutMillis) {
+      if (peer.connectingSince !== undefined && monotonic() - peer.connectingSince >= options.connectTimeoutMillis) {
         reconnect(peer)
       }
-      peer.connectingSince ??= Date.now()
+      peer.connectingSince ??= monotonic()
       return state
     }
 
