@@ -274,6 +274,11 @@ export interface Options {
   /** A prefix before every key: nothing outside it is read or written. Default none. */
   readonly namespace?: string | undefined
   readonly retry?: Retry | undefined
+  /**
+   * Whether requests that are made at the same time may leave as one call: many times faster when much goes on, and no
+   * slower when nothing does. Each still has its own answer, error and interruption. Default `true`.
+   */
+  readonly batch?: boolean | undefined
   /** The largest message accepted, in bytes; a change that is larger ends the client's watches. Default: no limit. */
   readonly maxReceiveBytes?: number | undefined
   /** The largest request sent, in bytes. Default: no limit of ours; etcd's own is 1.5 MiB. */

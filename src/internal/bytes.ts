@@ -9,8 +9,12 @@ export const toBytes = (value: Bytes): Uint8Array => typeof value === "string" ?
 const asBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
+/** One character is one byte in both forms. */
+const ascii = /^[\u0000-\u007f]*$/
+
 /** One character a byte: compares as etcd orders keys, and is its own inverse through {@link fromBinary}. */
-export const toBinary = (value: Bytes): string => asBuffer(toBytes(value)).toString("latin1")
+export const toBinary = (value: Bytes): string =>
+  typeof value === "string" && ascii.test(value) ? value : asBuffer(toBytes(value)).toString("latin1")
 
 export const fromBinary = (binary: string): Uint8Array => Buffer.from(binary, "latin1")
 

@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import type { CallOptions, EtcdClient, Lease, WatchConnection, WatchRequest } from "../EtcdClient.js"
 import { EtcdError } from "../EtcdError.js"
 import type { KeyRange } from "../Txn.js"
+import * as Batcher from "./batch/batcher.js"
 import { byteLength, toText } from "./bytes.js"
 import { randomLeaseId } from "./ids.js"
 import { successor } from "./keyRange.js"
@@ -80,6 +81,7 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       maxBufferedBytes
     })
     const leases = yield* LeaseStream.make(transport)
+    const kv = options.batch ? yield* Batcher.make(transport, options) : transport
     const retry = { schedule: options.retry, endpoints: transport.endpoints.length }
 
     const millisOf = (call: Pick<CallOptions, "timeout"> | undefined): number =>
@@ -117,7 +119,7 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       withKey(
         "range",
         request.key,
-        () => calling(call, "read", (options) => transport.range(request, options)),
+        () => calling(call, "read", (options) => kv.range(request, options)),
         numbers.ofRange(request)
       )
 
@@ -217,16 +219,16 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
         withKey(
           "put",
           request.key,
-          () => calling(call, "write", (options) => transport.put(request, options)),
+          () => calling(call, "write", (options) => kv.put(request, options)),
           numbers.ofNumber("lease", request.lease)
         ),
       delete: (request, call) =>
-        withKey("delete", request.key, () => calling(call, "write", (options) => transport.del(request, options))),
+        withKey("delete", request.key, () => calling(call, "write", (options) => kv.del(request, options))),
       txn: (request, call) =>
         checked(
           "txn",
           numbers.ofTxn(request),
-          () => calling(call, isReadOnly(request) ? "read" : "write", (options) => transport.txn(request, options)),
+          () => calling(call, isReadOnly(request) ? "read" : "write", (options) => kv.txn(request, options)),
           firstKey(request)
         ),
       leaseGrant,

@@ -14,6 +14,11 @@ export interface ClientOptions {
   readonly keepAliveTimeMillis: number
   readonly keepAliveTimeoutMillis: number
   readonly retry: Schedule.Schedule<unknown, EtcdError>
+  readonly batch: boolean
+  /** -1 for no limit. */
+  readonly maxReceiveBytes: number
+  /** -1 for no limit. */
+  readonly maxSendBytes: number
 }
 
 type RetryNumbers = Exclude<Retry, Schedule.Schedule<unknown, EtcdError>>
@@ -70,7 +75,10 @@ export const defaults: ClientOptions = {
     defaultRetry.initialDelay,
     defaultRetry.maxDelay,
     defaultRetry.multiplier
-  )
+  ),
+  batch: true,
+  maxReceiveBytes: -1,
+  maxSendBytes: -1
 }
 
 const millis = (
@@ -82,6 +90,13 @@ const millis = (
     ? Effect.succeed(fallback)
     : Effect.map(positiveDuration(argument, value), (duration) =>
       Math.min(maxMillis, Math.max(1, Duration.toMillis(duration))))
+
+const limit = (argument: string, value: number | undefined): Effect.Effect<number, InvalidArgument> =>
+  value === undefined
+    ? Effect.succeed(-1)
+    : Number.isInteger(value) && value > 0
+    ? Effect.succeed(value)
+    : new InvalidArgument({ argument, value: String(value), problem: "must be a whole number of bytes above zero" })
 
 export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArgument> =>
   Effect.gen(function*() {
@@ -116,6 +131,9 @@ export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArg
         ? defaults.retry
         : Schedule.isSchedule(options.retry)
         ? options.retry
-        : yield* parseRetry(options.retry)
+        : yield* parseRetry(options.retry),
+      batch: options.batch ?? defaults.batch,
+      maxReceiveBytes: yield* limit("maxReceiveBytes", options.maxReceiveBytes),
+      maxSendBytes: yield* limit("maxSendBytes", options.maxSendBytes)
     }
   })

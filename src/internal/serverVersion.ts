@@ -18,3 +18,14 @@ export const losesEvents = (version: string): boolean => {
   const fixed = eventsKept[`${major}.${minor}`]
   return fixed === undefined ? major < 3 || (major === 3 && minor < 4) : patch < fixed
 }
+
+/** The first patch of each minor version that checks a user's roles inside nested transactions too (CVE-2026-33343). */
+const nestedChecked: Record<string, number> = { "3.4": 42, "3.5": 28, "3.6": 9 }
+
+export const checksNested = (version: string): boolean => {
+  const parsed = parse(version)
+  if (parsed === undefined) return false
+  const [major, minor, patch] = parsed
+  const fixed = nestedChecked[`${major}.${minor}`]
+  return fixed === undefined ? major > 3 || (major === 3 && minor > 6) : patch >= fixed
+}

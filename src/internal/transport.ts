@@ -123,6 +123,8 @@ export interface DuplexStream<Request> {
 
 export interface Transport extends Kv {
   readonly endpoints: ReadonlyArray<string>
+  /** Whether the server may know who asks, by credentials or a client's certificate, and apply that user's roles. */
+  readonly identified: boolean
   readonly leaseGrant: (
     request: LeaseGrantRequest,
     options: CallOptions

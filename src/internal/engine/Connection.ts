@@ -16,7 +16,7 @@ import type {
 } from "../transport.js"
 import { firstKey, isReadOnly } from "../txnShape.js"
 import { Calls } from "./Calls.js"
-import { cancelReason, closed, dropped, endpoint, notConnected, toError } from "./errors.js"
+import { cancelReason, closed, dropped, endpoint, gone, notConnected, toError } from "./errors.js"
 import type { Endpoint, Link } from "./Link.js"
 import type { Member } from "./Member.js"
 import type { Operation, Request } from "./model.js"
@@ -39,7 +39,8 @@ export class Connection implements Endpoint {
   readonly #calls: Calls
   readonly #watches = new Map<ServerStream<WatchRequest, WatchResponse>, WatchServer>()
   readonly #leases = new Set<ServerStream<bigint, KeepAliveResponse>>()
-  #closed = false
+  /** What calls and streams are told, once it is closed. */
+  #closed: Status | undefined
 
   constructor(server: Server, link: Link) {
     this.#server = server
@@ -67,13 +68,20 @@ export class Connection implements Endpoint {
 
   /** The client is done: its calls fail, its streams end in silence. */
   readonly close = () => {
-    this.#closed = true
+    this.#closed ??= closed
     this.#calls.cut(dropped)
     this.#streams().forEach((stream) => stream.close())
   }
 
+  /** The engine is gone: nobody may wait for it. */
+  readonly abandon = () => {
+    this.#closed ??= gone
+    this.cut(dropped, gone)
+  }
+
   readonly transport: Transport = {
     endpoints: [endpoint],
+    identified: false,
     range: (request, options) =>
       this.#call("range", options, () => this.#server.member.range(request), {
         isRead: true,
@@ -124,8 +132,8 @@ export class Connection implements Endpoint {
     const request: Request = { operation, keys: about.keys ?? [], lease: about.lease }
     const key = "key" in about ? about.key : request.keys[0]
     return Effect.suspend(() =>
-      this.#closed
-        ? Effect.fail(toError(operation, closed, about.isRead ?? false, key))
+      this.#closed !== undefined
+        ? Effect.fail(toError(operation, this.#closed, about.isRead ?? false, key))
         : this.#calls.run({
           request,
           key,
@@ -221,8 +229,8 @@ export class Connection implements Endpoint {
     return Effect.acquireRelease(
       Effect.sync(() => {
         const stream = make()
-        if (this.#closed || this.#link.isDown) {
-          stream.end(this.#closed ? closed : notConnected)
+        if (this.#closed !== undefined || this.#link.isDown) {
+          stream.end(this.#closed ?? notConnected)
         }
         return stream
       }),

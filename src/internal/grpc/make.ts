@@ -10,13 +10,6 @@ import { makeCredentials } from "./credentials.js"
 import { parseEndpoints } from "./endpoint.js"
 import * as GrpcTransport from "./transport.js"
 
-const limit = (argument: string, value: number | undefined): Effect.Effect<number, InvalidArgument> =>
-  value === undefined
-    ? Effect.succeed(-1)
-    : Number.isInteger(value) && value > 0
-    ? Effect.succeed(value)
-    : new InvalidArgument({ argument, value: String(value), problem: "must be a whole number of bytes above zero" })
-
 export const make = (
   options: Options,
   parsed: ClientOptions
@@ -32,9 +25,8 @@ export const make = (
       endpoints,
       credentials: secure ? yield* makeCredentials(options.tls ?? {}) : grpc.credentials.createInsecure(),
       serverName: options.tls?.serverName,
-      maxReceiveBytes: yield* limit("maxReceiveBytes", options.maxReceiveBytes),
-      maxSendBytes: yield* limit("maxSendBytes", options.maxSendBytes),
       auth: options.auth,
+      certified: secure && options.tls?.cert !== undefined,
       authTimeoutMillis: parsed.requestTimeoutMillis
     })
   })

@@ -95,7 +95,12 @@ const credentials = (token: string | undefined): Credentials => {
 }
 
 export const make = (
-  options: Channel.ChannelOptions & { readonly auth: Auth | undefined; readonly authTimeoutMillis: number }
+  options: Channel.ChannelOptions & {
+    readonly auth: Auth | undefined
+    readonly authTimeoutMillis: number
+    /** Whether the client shows a certificate. */
+    readonly certified: boolean
+  }
 ): Effect.Effect<Transport, never, Scope.Scope> =>
   Effect.gen(function*() {
     const channel = yield* Channel.make(options)
@@ -224,6 +229,7 @@ export const make = (
 
     return {
       endpoints: options.endpoints.map(({ name }) => name),
+      identified: auth !== undefined || options.certified,
       range: (request, call) =>
         Effect.map(
           unary(methods.range, codec.rangeRequest(request), call, toText(request.key)),

@@ -1,0 +1,445 @@
+/**
+ * Where requests wait for each other, to leave as one call.
+ *
+ * A request of an idle lane leaves at once, by itself. While calls are under way, those that come in are gathered, and go
+ * together as soon as fewer than two are: nothing waits for a timer, and the busier etcd is the more goes into one call.
+ * Requests that write the same key are answered in the order in which they came.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import { EtcdError } from "../../EtcdError.js"
+import type { Header, Op, OpResponse, TxnResponse } from "../../Txn.js"
+import { Code, Statuses } from "../etcdErrors.js"
+import type { CallOptions } from "../transport.js"
+import type { Footprint } from "./footprint.js"
+import { Footprints } from "./footprint.js"
+
+/** A request as a part of a larger one. */
+export interface Part {
+  readonly ops: ReadonlyArray<Op>
+  /** How much of the limit on operations it needs below its own level. */
+  readonly nested: number
+  /** About so many bytes. */
+  readonly weight: number
+  /** Whether it may share a transaction at all. */
+  readonly shares: boolean
+  readonly footprint: Footprint
+  /** How errors name it. */
+  readonly operation: string
+  readonly key: string | undefined
+}
+
+/** A request in the two forms in which it can leave. */
+export interface Request<A> {
+  readonly part: () => Part
+  /** Its answer, from those to its part. */
+  readonly answer: (responses: ReadonlyArray<OpResponse>, header: Header) => A
+  readonly alone: (options: CallOptions) => Effect.Effect<A, EtcdError>
+}
+
+export interface LaneOptions {
+  readonly kind: "read" | "write"
+  /** Operations in one transaction: etcd's limit, or less. */
+  readonly maxOperations: number
+  /** What goes into one call, unless a single request is larger. */
+  readonly maxBytes: number
+  readonly clock: Clock.Clock
+  readonly commit: (ops: ReadonlyArray<Op>, options: CallOptions) => Effect.Effect<TxnResponse, EtcdError>
+  /** Runs what belongs to no caller's fibre; ends with the client. */
+  readonly run: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+}
+
+/** So many calls are under way before requests are gathered: while one is answered, the next is being worked on. */
+const gathersFrom = 2
+/** Requests that cannot share a call do not wait for one, up to so many calls. */
+const maxFlights = 64
+/** After so many that could not join, the rest of the queue is not looked at. */
+const maxPassedOver = 32
+/** A batch has the nearest deadline of its members: those further away than this share of them wait for another. */
+const deadlineSpread = 0.75
+
+/** A request that waits for its turn or for its answer. */
+interface Waiting {
+  readonly part: Part
+  /** On the monotonic clock, in milliseconds. */
+  readonly deadline: number
+  readonly alone: (options: CallOptions) => Effect.Effect<void>
+  readonly succeed: (responses: ReadonlyArray<OpResponse>, header: Header) => void
+  readonly fail: (error: EtcdError) => void
+  /** Answered, or given up. */
+  isOver: boolean
+  /** It cannot share a call, or could not share the last one: it does not wait for others. */
+  isEager: boolean
+  flight: Flight | undefined
+}
+
+/** A call that is under way. */
+interface Flight {
+  readonly deadline: number
+  readonly footprints: () => ReadonlyArray<Footprint>
+  union: Footprints | undefined
+  fiber: Fiber.RuntimeFiber<void> | undefined
+  /** How many still wait for its answers. */
+  waiting: number
+}
+
+/** Refusals that one member alone can be the reason of: each gets its own answer, by itself. */
+const ofOneMember: ReadonlySet<EtcdError["reason"]> = new Set<EtcdError["reason"]>([
+  "PermissionDenied",
+  "LeaseNotFound",
+  "TooLarge",
+  "Compacted",
+  "FutureRevision",
+  "DuplicateKey",
+  "InvalidRequest"
+])
+
+const writesSame = (flight: Flight, footprint: Footprint): boolean => {
+  if (footprint.writes.length === 0) return false
+  if (flight.union === undefined) {
+    flight.union = new Footprints()
+    for (const one of flight.footprints()) flight.union.add(one)
+  }
+  return flight.union.writeSame(footprint)
+}
+
+const problem = (reason: EtcdError["reason"], code: number, detail: string, mayBeApplied: boolean): EtcdError =>
+  new EtcdError({ operation: "txn", reason, code, mayBeApplied, detail })
+
+const closed = (mayBeApplied: boolean): EtcdError =>
+  problem("Unavailable", Code.Unavailable, "the client was closed", mayBeApplied)
+
+/** How much of etcd's limit a batch needs: its own operations, and the largest of those nested in it. */
+const operationsOf = (members: ReadonlyArray<Waiting>): number => {
+  let own = 0
+  let nested = 0
+  for (const { part } of members) {
+    own += part.ops.length
+    nested = Math.max(nested, part.nested)
+  }
+  return own + nested
+}
+
+const tooLate: EtcdError = problem(
+  "DeadlineExceeded",
+  Code.DeadlineExceeded,
+  "the deadline passed before it could be sent",
+  false
+)
+
+/** What leaves together. */
+class Batch {
+  readonly members: Array<Waiting> = []
+  readonly #limits: { readonly operations: number; readonly bytes: number }
+  readonly #footprints = new Footprints()
+  #operations = 0
+  #nested = 0
+  #bytes = 0
+  #nearest = Infinity
+  #furthest = 0
+
+  constructor(limits: { readonly operations: number; readonly bytes: number }) {
+    this.#limits = limits
+  }
+
+  add(member: Waiting): void {
+    const { footprint, nested, ops, weight } = member.part
+    this.members.push(member)
+    this.#footprints.add(footprint)
+    this.#operations += ops.length
+    this.#nested = Math.max(this.#nested, nested)
+    this.#bytes += weight
+    this.#nearest = Math.min(this.#nearest, member.deadline)
+    this.#furthest = Math.max(this.#furthest, member.deadline)
+  }
+
+  hasSpaceFor({ part: { nested, ops, weight } }: Waiting): boolean {
+    return this.#operations + ops.length + Math.max(this.#nested, nested) <= this.#limits.operations &&
+      this.#bytes + weight <= this.#limits.bytes
+  }
+
+  suits({ deadline, part }: Waiting, now: number): boolean {
+    return part.shares && this.members[0].part.shares &&
+      Math.min(this.#nearest, deadline) - now >= deadlineSpread * (Math.max(this.#furthest, deadline) - now) &&
+      this.#footprints.areIndependentOf(part.footprint)
+  }
+
+  get deadline(): number {
+    return this.#nearest
+  }
+}
+
+export class Lane {
+  readonly #options: LaneOptions
+  readonly #flights = new Set<Flight>()
+  #queue: Array<Waiting> = []
+  /** How many in the queue are eager. */
+  #eager = 0
+  #flushing = false
+  #closed = false
+  /** For deadlines in the queue that are nearer than those of the calls it waits for. */
+  #alarm: { readonly time: number; readonly fiber: Fiber.RuntimeFiber<void> } | undefined
+  /** Becomes smaller than the option where the server allows less. */
+  #maxOperations: number
+  /** So many operations were not too many. */
+  #accepted = 1
+
+  constructor(options: LaneOptions) {
+    this.#options = options
+    this.#maxOperations = options.maxOperations
+  }
+
+  submit<A>(request: Request<A>, options: CallOptions): Effect.Effect<A, EtcdError> {
+    return Effect.suspend(() =>
+      this.#closed || this.#flights.size === 0 && this.#queue.length === 0
+        ? this.#leave(request, options)
+        : this.#wait(request, options)
+    )
+  }
+
+  /** What still waits for its turn is not sent any more. */
+  close(): void {
+    this.#closed = true
+    const queue = this.#queue
+    this.#queue = []
+    for (const member of queue) member.fail(closed(false))
+  }
+
+  /** At once, in the fibre of the caller: an idle lane costs next to nothing. */
+  #leave<A>({ alone, part }: Request<A>, options: CallOptions): Effect.Effect<A, EtcdError> {
+    return Effect.uninterruptibleMask((restore) => {
+      const flight: Flight = {
+        deadline: this.#now() + options.timeoutMillis,
+        footprints: () => [part().footprint],
+        union: undefined,
+        fiber: undefined,
+        waiting: 1
+      }
+      this.#flights.add(flight)
+      return Effect.matchCauseEffect(restore(alone(options)), {
+        onFailure: (cause) => {
+          this.#landed(flight)
+          return Effect.failCause(cause)
+        },
+        onSuccess: (answer) => {
+          this.#landed(flight)
+          return Effect.succeed(answer)
+        }
+      })
+    })
+  }
+
+  #wait<A>(request: Request<A>, { timeoutMillis }: CallOptions): Effect.Effect<A, EtcdError> {
+    return Effect.async<A, EtcdError>((resume) => {
+      const part = request.part()
+      const over = (): void => {
+        member.isOver = true
+        if (member.flight !== undefined) member.flight.waiting--
+      }
+      const settle = (exit: Effect.Effect<A, EtcdError>): void => {
+        if (member.isOver) return
+        over()
+        resume(exit)
+      }
+      const member: Waiting = {
+        part,
+        deadline: this.#now() + timeoutMillis,
+        alone: (options) =>
+          Effect.matchCause(request.alone(options), {
+            onFailure: (cause) => settle(Effect.failCause(cause)),
+            onSuccess: (answer) => settle(Effect.succeed(answer))
+          }),
+        succeed: (responses, header) => settle(Effect.sync(() => request.answer(responses, header))),
+        fail: ({ cause: _, key: __, ...error }) => {
+          const { key, operation } = part
+          settle(Effect.fail(new EtcdError({ ...error, operation, ...(key === undefined ? {} : { key }) })))
+        },
+        isOver: false,
+        isEager: !part.shares,
+        flight: undefined
+      }
+      this.#queue.push(member)
+      if (member.isEager) this.#eager++
+      this.#flushSoon()
+      return Effect.sync(() => {
+        if (member.isOver) return
+        over()
+        const { flight } = member
+        // A call that nobody waits for any more is cancelled.
+        if (flight?.waiting === 0) flight.fiber?.unsafeInterruptAsFork(FiberId.none)
+      })
+    })
+  }
+
+  #now(): number {
+    return Number(this.#options.clock.unsafeCurrentTimeNanos()) / 1e6
+  }
+
+  /** Not at once: those whose answers came together go on together, and shall find room in one call. */
+  #flushSoon(): void {
+    if (this.#flushing) return
+    this.#flushing = true
+    queueMicrotask(() => {
+      this.#flushing = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    while (this.#flights.size < gathersFrom || this.#eager > 0) {
+      const batch = this.#gather()
+      if (batch.members.length === 0) break
+      this.#launch(batch)
+    }
+    this.#setAlarm()
+  }
+
+  /** Takes those from the queue that can leave together. */
+  #gather(): Batch {
+    const now = this.#now()
+    const batch = new Batch({ operations: this.#maxOperations, bytes: this.#options.maxBytes })
+    const passedOver: Array<Waiting> = []
+    const before = new Footprints()
+    const passOver = (member: Waiting): void => {
+      passedOver.push(member)
+      before.add(member.part.footprint)
+    }
+    let next = 0
+    for (; next < this.#queue.length && passedOver.length < maxPassedOver; next++) {
+      const member = this.#queue[next]
+      if (member.isOver || member.deadline <= now) {
+        this.#forget(member)
+        member.fail(tooLate)
+      } else if (this.#mustFollow(member, before)) {
+        passOver(member)
+      } else if (batch.members.length === 0) {
+        if (this.#flights.size < (member.isEager ? maxFlights : gathersFrom)) {
+          this.#forget(member)
+          batch.add(member)
+        } else {
+          passOver(member)
+        }
+      } else if (!batch.hasSpaceFor(member)) {
+        break
+      } else if (batch.suits(member, now)) {
+        this.#forget(member)
+        batch.add(member)
+      } else {
+        passOver(member)
+        if (!member.isEager) {
+          member.isEager = true
+          this.#eager++
+        }
+      }
+    }
+    this.#queue = next === 0 ? this.#queue : [...passedOver, ...this.#queue.slice(next)]
+    return batch
+  }
+
+  /** It leaves the queue. */
+  #forget(member: Waiting): void {
+    if (member.isEager) this.#eager--
+  }
+
+  /** Whether something that came before and is not done writes what the member writes. */
+  #mustFollow({ part: { footprint } }: Waiting, before: Footprints): boolean {
+    if (before.writeSame(footprint)) return true
+    for (const flight of this.#flights) {
+      if (writesSame(flight, footprint)) return true
+    }
+    return false
+  }
+
+  #launch(batch: Batch): void {
+    const { deadline, members } = batch
+    const flight: Flight = {
+      deadline,
+      footprints: () => members.map(({ part }) => part.footprint),
+      union: undefined,
+      fiber: undefined,
+      waiting: members.length
+    }
+    for (const member of members) member.flight = flight
+    this.#flights.add(flight)
+    const timeoutMillis = Math.max(1, deadline - this.#now())
+    const [first] = members
+    const call = members.length === 1 ? first.alone({ timeoutMillis }) : this.#together(members, deadline)
+    flight.fiber = this.#options.run(Effect.onExit(call, () =>
+      Effect.sync(() => {
+        this.#landed(flight)
+        // Only a client that closes leaves somebody without an answer.
+        for (const member of members) member.fail(closed(this.#options.kind === "write"))
+      })))
+  }
+
+  #together(members: ReadonlyArray<Waiting>, deadline: number): Effect.Effect<void> {
+    const options = (): CallOptions => ({ timeoutMillis: Math.max(1, deadline - this.#now()) })
+    const size = operationsOf(members)
+    const failAll = (error: EtcdError): void => {
+      for (const member of members) member.fail(error)
+    }
+    return Effect.matchEffect(
+      this.#options.commit(members.flatMap(({ part }) => part.ops), options()),
+      {
+        onFailure: (error) => {
+          // Where the outcome is unknown, or nothing was sent, every member has its own way to go on.
+          if (error.mayBeApplied || !ofOneMember.has(error.reason)) return Effect.sync(() => failAll(error))
+          if (error.detail === Statuses.tooManyOps.details && members.length > 1) {
+            this.#maxOperations = Math.max(this.#accepted, Math.floor(Math.min(this.#maxOperations, size) / 2))
+            const half = members.length >> 1
+            return Effect.zipRight(
+              this.#together(members.slice(0, half), deadline),
+              this.#together(members.slice(half), deadline)
+            )
+          }
+          return Effect.forEach(
+            members.filter(({ isOver }) => !isOver),
+            ({ alone }) => Effect.suspend(() => alone(options())),
+            { concurrency: gathersFrom, discard: true }
+          )
+        },
+        onSuccess: ({ header, responses }) =>
+          Effect.sync(() => {
+            this.#accepted = Math.max(this.#accepted, size)
+            let next = 0
+            for (const member of members) {
+              const begin = next
+              next += member.part.ops.length
+              member.succeed(responses.slice(begin, next), header)
+            }
+          })
+      }
+    )
+  }
+
+  #landed(flight: Flight): void {
+    this.#flights.delete(flight)
+    if (this.#queue.length > 0) this.#flushSoon()
+  }
+
+  /** Calls end by their deadlines, and the queue moves then: an alarm is needed only for what has less time. */
+  #setAlarm(): void {
+    let nearest = Infinity
+    for (const { deadline, isOver } of this.#queue) if (!isOver && deadline < nearest) nearest = deadline
+    let latest = -Infinity
+    for (const { deadline } of this.#flights) latest = Math.max(latest, deadline)
+    const time = nearest < latest ? nearest : undefined
+    if (this.#alarm?.time === time) return
+    this.#alarm?.fiber.unsafeInterruptAsFork(FiberId.none)
+    this.#alarm = time === undefined ? undefined : {
+      time,
+      fiber: this.#options.run(Effect.zipRight(
+        Effect.sleep(Duration.millis(Math.max(1, Math.ceil(time - this.#now())))),
+        Effect.sync(() => {
+          this.#alarm = undefined
+          const now = this.#now()
+          for (const member of this.#queue) if (member.deadline <= now) member.fail(tooLate)
+          this.#flush()
+        })
+      ))
+    }
+  }
+}
