@@ -22,15 +22,17 @@ import * as Scope from "effect/Scope"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { toText } from "./internal/bytes.js"
-import type { Held, Won } from "./internal/lock/handle.js"
+import type { Held, Restore, Won } from "./internal/lock/handle.js"
 import * as Handle from "./internal/lock/handle.js"
 import * as LockQueue from "./internal/lock/queue.js"
+import { Obligations } from "./internal/obligations.js"
 import * as Owner from "./internal/owner.js"
+import { traced } from "./internal/traced.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
 import type { LockExpired, LockNotHeld } from "./LockError.js"
 import { LockConflict, LockTimeout } from "./LockError.js"
-import type { Session, SessionExpired } from "./Session.js"
+import type { Entered, Session, SessionExpired } from "./Session.js"
 import { Sessions } from "./Session.js"
 import type { Compare, KeyValue, Op } from "./Txn.js"
 
@@ -217,48 +219,65 @@ export const make = (
 
     const folderOf = (key: string): string => `${prefix}/${key}/`
 
-    const enter = (session: Session, folder: string, onlyIf: ReadonlyArray<Compare>, read: Op) =>
-      Effect.flatMap(owner, (value) => session.enter({ folder, value, onlyIf, reads: [read] }))
+    const claim = (
+      session: Session,
+      folder: string,
+      onlyIf: ReadonlyArray<Compare>,
+      read: Op,
+      { owe }: Obligations
+    ): Effect.Effect<Entered, EtcdError | SessionExpired> =>
+      Effect.flatMap(owner, (value) => session.claim({ folder, value, onlyIf, reads: [read] }, owe))
 
-    /** One stay in the queue: ends with the lock, or with the session. */
-    const queue = (key: string, ttl: Duration.Duration) =>
-      Effect.gen(function*() {
-        const session = yield* sessions.get(ttl)
+    /** One stay in the queue, until it is its turn. */
+    const stay = (
+      key: string,
+      ttl: Duration.Duration,
+      own: Obligations
+    ): Effect.Effect<Won, InvalidArgument | EtcdError | SessionExpired | LockQueue.Evicted> =>
+      Effect.flatMap(sessions.borrow(ttl, own.owe), (session) => {
         const folder = folderOf(key)
-        const { entry, fresh, reads } = yield* enter(session, folder, [], LockQueue.newest(folder))
-        if (Option.isNone(entry)) return yield* new LockQueue.Evicted()
-        const turn = LockQueue.awaitTurn(client, folder, entry.value, fresh ? reads[0] : undefined)
-        yield* fresh && LockQueue.isAlone(reads[0]) ? Effect.void : Effect.raceFirst(turn, session.expired)
-        yield* session.check
-        return { session, entry: entry.value }
+        return Effect.flatMap(claim(session, folder, [], LockQueue.newest(folder), own), ({ entry, fresh, reads }) => {
+          if (Option.isNone(entry)) return Effect.fail(new LockQueue.Evicted())
+          const won: Won = { session, entry: entry.value }
+          if (fresh && LockQueue.isAlone(reads[0])) return Effect.as(session.check, won)
+          const turn = LockQueue.awaitTurn(client, folder, entry.value, fresh ? reads[0] : undefined)
+          return Effect.raceFirst(turn, session.expired).pipe(Effect.zipRight(session.check), Effect.as(won))
+        })
       })
 
     /** Enters the queue again when the own key or its lease is lost while waiting: the place is lost, the wait is not. */
-    const waitIn = (
-      own: Scope.Scope,
+    const wait = (
       key: string,
-      ttl: Duration.Duration
+      ttl: Duration.Duration,
+      own: Obligations
     ): Effect.Effect<Won, InvalidArgument | EtcdError> =>
-      Effect.flatMap(Scope.fork(own, ExecutionStrategy.sequential), (stay) => {
-        const again = () => Effect.zipRight(Scope.close(stay, Exit.void), waitIn(own, key, ttl))
-        return Effect.catchTags(Scope.extend(queue(key, ttl), stay), { SessionExpired: again, Evicted: again })
-      })
+      Effect.catchAll(stay(key, ttl, own), (error) =>
+        error._tag === "SessionExpired" || error._tag === "Evicted"
+          ? Effect.zipRight(Effect.uninterruptible(own.settle), wait(key, ttl, own))
+          : Effect.fail(error))
 
     const attempt = (
       key: string,
-      ttl: Duration.Duration
-    ): Effect.Effect<Won, LockConflict | InvalidArgument | EtcdError | SessionExpired, Scope.Scope> =>
+      ttl: Duration.Duration,
+      own: Obligations
+    ): Effect.Effect<Won, LockConflict | InvalidArgument | EtcdError | SessionExpired> =>
       Effect.gen(function*() {
-        const session = yield* sessions.get(ttl)
+        const session = yield* sessions.borrow(ttl, own.owe)
         const folder = folderOf(key)
         const taken = (by: Option.Option<KeyValue>) =>
           new LockConflict({ key, holder: Option.getOrUndefined(Option.map(by, (kv) => toText(kv.key))) })
-        const { entry, reads } = yield* enter(session, folder, [LockQueue.isEmpty(folder)], LockQueue.oldest(folder))
+        const { entry, reads } = yield* claim(
+          session,
+          folder,
+          [LockQueue.isEmpty(folder)],
+          LockQueue.oldest(folder),
+          own
+        )
         if (Option.isSome(entry)) return { session, entry: entry.value }
         const first = Option.fromNullable(LockQueue.kvsOf(reads[0])[0])
         if (Option.isSome(first) && Key.isDirectChild(folder, first.value.key)) return yield* taken(first)
         // Keys of a nested name stand below the folder: only the queue itself can tell whether the lock is free.
-        const { entry: queued } = yield* enter(session, folder, [], LockQueue.oldest(folder))
+        const { entry: queued } = yield* claim(session, folder, [], LockQueue.oldest(folder), own)
         const present = yield* LockQueue.entries(client, folder, { keysOnly: true })
         const head = Option.fromNullable(present[0])
         return Option.isSome(queued) && Option.isSome(head) &&
@@ -267,64 +286,83 @@ export const make = (
           : yield* taken(head)
       })
 
-    /** Whatever `win` leaves undone when it fails or is interrupted is undone here, before anybody hears of it. */
-    const hold = <E>(
+    const winning = (
       key: string,
-      win: (own: Scope.CloseableScope) => Effect.Effect<Won, E>
-    ): Effect.Effect<Held, E, Scope.Scope> =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function*() {
-          const own = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
-          return yield* Effect.flatMap(restore(win(own)), (won) => Handle.make(client, own, key, won)).pipe(
-            Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
-          )
-        })
-      )
-
-    const acquire = (key: string, options: AcquireOptions = {}) =>
-      Effect.gen(function*() {
-        yield* Key.validate("key", key)
-        const ttl = yield* validate.ttl(options.ttl ?? defaultTtl)
-        if (options.timeout === undefined) return yield* hold(key, (own) => waitIn(own, key, ttl))
-        const timeout = yield* validate.positiveDuration("timeout", options.timeout)
-        return yield* hold(key, (own) =>
-          Effect.timeoutFail(waitIn(own, key, ttl), {
+      options: AcquireOptions
+    ): (own: Obligations) => Effect.Effect<Won, LockTimeout | InvalidArgument | EtcdError> =>
+    (own) =>
+      Effect.flatMap(validated(key, options), (ttl) => {
+        if (options.timeout === undefined) return wait(key, ttl, own)
+        return Effect.flatMap(validate.positiveDuration("timeout", options.timeout), (timeout) =>
+          Effect.timeoutFail(wait(key, ttl, own), {
             duration: timeout,
             onTimeout: () => new LockTimeout({ key, timeout })
           }))
-      }).pipe(Effect.withSpan("Lock.acquire", { attributes: { "lock.key": key } }))
+      })
 
-    const tryAcquire = (key: string, options: LockOptions = {}) =>
-      Effect.gen(function*() {
-        yield* Key.validate("key", key)
-        const ttl = yield* validate.ttl(options.ttl ?? defaultTtl)
-        return yield* hold(key, (own) =>
-          attempt(key, ttl).pipe(
-            // The session ended between its check and its use: there is a new one.
-            Effect.retry({ while: (error) => error._tag === "SessionExpired" }),
-            Scope.extend(own),
-            Effect.catchTag("SessionExpired", Effect.die)
+    const trying = (
+      key: string,
+      options: LockOptions
+    ): (own: Obligations) => Effect.Effect<Won, LockConflict | InvalidArgument | EtcdError> =>
+    (own) =>
+      Effect.flatMap(validated(key, options), (ttl) =>
+        attempt(key, ttl, own).pipe(
+          // The session ended between its check and its use: there is a new one.
+          Effect.tapErrorTag("SessionExpired", () => Effect.uninterruptible(own.settle)),
+          Effect.retry({ while: (error) => error._tag === "SessionExpired" }),
+          Effect.catchTag("SessionExpired", Effect.die)
+        ))
+
+    const validated = (key: string, { ttl }: LockOptions): Effect.Effect<Duration.Duration, InvalidArgument> =>
+      Effect.zipRight(Key.validate("key", key), validate.ttl(ttl ?? defaultTtl))
+
+    /** Whatever `win` leaves undone when it fails or is interrupted is undone here, before anybody hears of it. */
+    const hold = <E>(
+      operation: string,
+      key: string,
+      win: (own: Obligations) => Effect.Effect<Won, E>,
+      restore: Restore
+    ): Effect.Effect<Held, E> =>
+      Effect.suspend(() => {
+        const own = new Obligations()
+        return Effect.matchCauseEffect(restore(traced(operation, { "lock.key": key }, win(own))), {
+          onFailure: (cause) => Effect.zipRight(own.settle, Effect.failCause(cause)),
+          onSuccess: (won) => Handle.make(client, key, won, own)
+        })
+      })
+
+    const scoped = <E>(
+      operation: string,
+      key: string,
+      win: (own: Obligations) => Effect.Effect<Won, E>
+    ): Effect.Effect<LockHandle, E, Scope.Scope> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(hold(operation, key, win, restore), (held) =>
+          // A scope of its own, so that nothing of a released lock stays in one that lives on.
+          Effect.scopeWith((outer) =>
+            Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) =>
+              Effect.as(Scope.addFinalizer(scope, held.close), {
+                ...held.lock,
+                release: Effect.zipLeft(held.lock.release, Scope.close(scope, Exit.void))
+              }))
           ))
-      }).pipe(Effect.withSpan("Lock.tryAcquire", { attributes: { "lock.key": key } }))
+      )
 
-    const withLock: Lock["Type"]["withLock"] = (key, options) => (body) =>
-      Effect.scopedWith((scope) =>
+    const withLock: Lock["Type"]["withLock"] = (key, options = {}) => (body) =>
+      Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
-          Scope.extend(acquire(key, options), scope),
-          (held) => Handle.protect(held, body, options?.onLost)
+          hold("Lock.acquire", key, winning(key, options), restore),
+          (held) => Handle.protect(held, body, options.onLost, restore)
         )
       )
 
-    const withLockIfAvailable = (key: string, options?: WithLockOptions) =>
-    <A, E, R>(
-      body: Body<A, E, R>
-    ): Effect.Effect<Option.Option<A>, E | LockExpired | InvalidArgument | EtcdError, R> =>
-      Effect.scopedWith((scope) =>
-        Scope.extend(tryAcquire(key, options), scope).pipe(
+    const withLockIfAvailable: Lock["Type"]["withLockIfAvailable"] = (key, options = {}) => (body) =>
+      Effect.uninterruptibleMask((restore) =>
+        hold("Lock.tryAcquire", key, trying(key, options), restore).pipe(
           Effect.asSome,
           Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
           Effect.flatMap((held) =>
-            Effect.transposeOption(Option.map(held, (held) => Handle.protect(held, body, options?.onLost)))
+            Effect.transposeOption(Option.map(held, (held) => Handle.protect(held, body, options.onLost, restore)))
           )
         )
       )
@@ -340,11 +378,11 @@ export const make = (
           owner: Owner.parse(kv.value)
         }))
         return { holder: Option.fromNullable(holder), waiters }
-      }).pipe(Effect.withSpan("Lock.inspect", { attributes: { "lock.key": key } }))
+      }).pipe((effect) => traced("Lock.inspect", { "lock.key": key }, effect))
 
     return {
-      acquire: (key, options) => Effect.map(acquire(key, options), ({ lock }) => lock),
-      tryAcquire: (key, options) => Effect.map(tryAcquire(key, options), ({ lock }) => lock),
+      acquire: (key, options = {}) => scoped("Lock.acquire", key, winning(key, options)),
+      tryAcquire: (key, options = {}) => scoped("Lock.tryAcquire", key, trying(key, options)),
       withLock,
       withLockIfAvailable,
       inspect

@@ -11,9 +11,9 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as RcMap from "effect/RcMap"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
@@ -22,10 +22,12 @@ import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { inBackground } from "./internal/background.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
+import { Obligations } from "./internal/obligations.js"
 import * as EntryNames from "./internal/session/entryNames.js"
+import * as KeyGuard from "./internal/session/keyGuard.js"
 import * as Remover from "./internal/session/remover.js"
 import * as validate from "./internal/validate.js"
-import type { Compare, Op, OpResponse, TxnRequest } from "./Txn.js"
+import type { Compare, Op, OpResponse, TxnRequest, TxnResponse } from "./Txn.js"
 import * as Txn from "./Txn.js"
 
 /**
@@ -75,6 +77,7 @@ export type SessionState =
  */
 export interface Entry {
   readonly key: string
+  readonly lease: bigint
   /** The revision that created the key: grows with every entry of a queue. */
   readonly createRevision: bigint
 }
@@ -95,6 +98,20 @@ export interface Entered {
   readonly fresh: boolean
   /** The answers to the reads that went along. */
   readonly reads: ReadonlyArray<OpResponse>
+}
+
+/**
+ * What to put into a queue, see {@link Session.enter}.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface EnterOptions {
+  /** Ends with a slash. */
+  readonly folder: string
+  readonly value: string
+  readonly reads?: ReadonlyArray<Op> | undefined
+  readonly onlyIf?: ReadonlyArray<Compare> | undefined
 }
 
 /**
@@ -128,12 +145,26 @@ export interface Session {
    * than the session: a delete that etcd does not confirm is repeated in the background until it does, and a put that was
    * given up but is still on its way somewhere finds itself barred.
    */
-  readonly enter: (options: {
-    readonly folder: string
-    readonly value: string
-    readonly reads?: ReadonlyArray<Op> | undefined
-    readonly onlyIf?: ReadonlyArray<Compare> | undefined
-  }) => Effect.Effect<Entered, EtcdError | SessionExpired, Scope.Scope>
+  readonly enter: (options: EnterOptions) => Effect.Effect<Entered, EtcdError | SessionExpired, Scope.Scope>
+  /**
+   * {@link Session.enter} without a scope, for paths where one would cost too much. What has to be undone in the end,
+   * whatever happens, is handed to `owe` before anything is sent; the caller runs it where it cannot be interrupted.
+   */
+  readonly claim: (
+    options: EnterOptions,
+    owe: (undo: Effect.Effect<void>) => void
+  ) => Effect.Effect<Entered, EtcdError | SessionExpired>
+  /**
+   * Calls `onDeleted` when a key of this session is deleted by somebody else, unless the function that is returned was
+   * called before. Only keys that are held for longer than 200 milliseconds are watched.
+   */
+  readonly guardKey: (held: {
+    readonly key: string
+    readonly createRevision: bigint
+    readonly onDeleted: () => void
+  }) => () => void
+  /** Calls `notify` when the session is over, at once if it is already; the function that is returned takes it back. */
+  readonly onEnd: (notify: (error: SessionExpired) => void) => () => void
   /**
    * Deletes `key` if `fence` holds. Tries for a bounded time; what cannot be confirmed by then is repeated in the
    * background until it is, or until the session ends (and its keys with it).
@@ -177,7 +208,7 @@ interface Progress {
 
 interface Made {
   readonly session: Session
-  readonly close: Effect.Effect<void>
+  readonly isOver: () => boolean
 }
 
 const makeChecked = (
@@ -193,6 +224,7 @@ const makeChecked = (
     const granting = yield* Effect.makeSemaphore(1)
     let lease: bigint | undefined
     let ended: SessionExpired | undefined
+    const notifyAtEnd = new Set<(error: SessionExpired) => void>()
     /** On the monotonic clock: until then the lease can be relied on. */
     let deadline = 0n
 
@@ -207,7 +239,9 @@ const makeChecked = (
     const end = (reason: SessionExpired["reason"]): Effect.Effect<SessionExpired> =>
       Effect.suspend(() => {
         if (ended !== undefined) return Effect.succeed(ended)
-        ended = new SessionExpired({ lease: lease ?? 0n, reason })
+        const error = ended = new SessionExpired({ lease: lease ?? 0n, reason })
+        for (const notify of notifyAtEnd) notify(error)
+        notifyAtEnd.clear()
         return Deferred.fail(over, ended).pipe(
           Effect.zipRight(SubscriptionRef.set(state, { _tag: "Expired", error: ended })),
           Effect.zipRight(reason === "closed" ? Effect.void : Effect.logWarning(ended.message)),
@@ -288,14 +322,14 @@ const makeChecked = (
       })
     )
 
-    const leased: Session["lease"] = Effect.zipRight(
-      check,
-      Effect.suspend(() => lease === undefined ? granting.withPermits(1)(grant) : Effect.succeed(lease))
+    const leased: Session["lease"] = Effect.suspend(() =>
+      ended === undefined && lease !== undefined && now() < deadline
+        ? Effect.succeed(lease)
+        : Effect.zipRight(check, granting.withPermits(1)(grant))
     )
 
     let closing = false
     const close: Effect.Effect<void> = Effect.suspend(() => {
-      if (closing) return Effect.void
       closing = true
       return Effect.zipRight(
         end("closed"),
@@ -319,58 +353,66 @@ const makeChecked = (
 
     const names = EntryNames.make()
 
-    const enter: Session["enter"] = ({ folder, onlyIf = [], reads = [], value }) =>
-      Effect.gen(function*() {
-        const id = yield* leased
-        // The obligation to delete comes before the put, so that no interruption can fall between them.
-        const { bar, key, progress } = yield* Effect.acquireRelease(
-          Effect.sync(() => {
-            const progress: Progress = { sent: "nothing", createRevision: undefined }
-            return { ...names.take(folder, id), progress }
-          }),
-          ({ bar, giveBack, key, progress: { createRevision, sent } }) => {
-            if (sent === "nothing") return Effect.sync(giveBack)
-            const txn = sent === "once" && createRevision !== undefined
-              ? { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] }
-              : { success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })] }
-            return removeUnlessMoot({ key, txn, confirmed: giveBack })
+    const claim: Session["claim"] = ({ folder, onlyIf = [], reads = [], value }, owe) =>
+      Effect.flatMap(leased, (id) => {
+        const { bar, giveBack, key } = names.take(folder, id)
+        const progress: Progress = { sent: "doubtful", createRevision: undefined }
+        owe(Effect.suspend(() => {
+          const { createRevision, sent } = progress
+          if (sent === "nothing") {
+            giveBack()
+            return Effect.void
           }
-        )
+          const txn = sent === "once" && createRevision !== undefined
+            ? { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] }
+            : { success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })] }
+          return removeUnlessMoot({ key, txn, confirmed: giveBack })
+        }))
         const request: TxnRequest = {
           compare: [Txn.absent(key), Txn.absent(bar), ...onlyIf],
           success: [Txn.put({ key, value, lease: id }), ...reads],
           failure: [Txn.range({ key, keysOnly: true }), ...reads]
         }
-        const mark = (sent: Progress["sent"]) =>
-          Effect.sync(() => {
-            progress.sent = sent
-          })
-        yield* mark("doubtful")
-        const response = yield* client.txn(request).pipe(
-          Effect.tapBoth({
-            onSuccess: () => mark("once"),
-            onFailure: (error) => error.mayBeApplied ? Effect.void : mark("nothing")
-          }),
-          Effect.catchIf(
-            (error) => error.mayBeApplied,
-            () => client.txn(request, { idempotent: true })
-          ),
-          Effect.catchIf(
-            (error) => error.reason === "LeaseNotFound",
-            () => Effect.flatMap(end("revoked"), Effect.fail)
-          )
-        )
-        const [own, ...answers] = response.responses
-        // Nobody else uses the name: a key that was there before was put by an earlier sending of this.
-        const createRevision = own._tag === "Range" ? own.response.kvs[0]?.createRevision : response.header.revision
-        progress.createRevision = createRevision
-        if (createRevision === undefined && progress.sent === "once") yield* mark("nothing")
-        return {
-          entry: Option.map(Option.fromNullable(createRevision), (createRevision) => ({ key, createRevision })),
-          fresh: response.succeeded,
-          reads: answers
+        const answered = ({ header, responses: [own, ...reads], succeeded }: TxnResponse): Entered => {
+          // Nobody else uses the name: a key that was there before was put by an earlier sending of this.
+          const createRevision = own._tag === "Range" ? own.response.kvs[0]?.createRevision : header.revision
+          progress.createRevision = createRevision
+          if (createRevision === undefined && progress.sent === "once") progress.sent = "nothing"
+          return {
+            entry: createRevision === undefined ? Option.none() : Option.some({ key, lease: id, createRevision }),
+            fresh: succeeded,
+            reads
+          }
         }
+        const leaseGone = (error: EtcdError): Effect.Effect<never, EtcdError | SessionExpired> =>
+          error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error)
+        return Effect.matchEffect(client.txn(request), {
+          onSuccess: (response) => {
+            progress.sent = "once"
+            return Effect.succeed(answered(response))
+          },
+          onFailure: (error) => {
+            // Sending it again tells what became of it.
+            if (error.mayBeApplied) {
+              return Effect.matchEffect(client.txn(request, { idempotent: true }), {
+                onSuccess: (response) => Effect.succeed(answered(response)),
+                onFailure: leaseGone
+              })
+            }
+            progress.sent = "nothing"
+            return leaseGone(error)
+          }
+        })
       })
+
+    // The obligation to delete is there before the put, so that no interruption can fall between them.
+    const enter: Session["enter"] = (options) =>
+      Effect.suspend(() => {
+        const obligations = new Obligations()
+        return Effect.zipRight(Effect.addFinalizer(() => obligations.settle), claim(options, obligations.owe))
+      })
+
+    const keys = yield* KeyGuard.make(client)
 
     const session: Session = {
       ttl,
@@ -386,9 +428,21 @@ const makeChecked = (
           () => Effect.flatMap(end("revoked"), Effect.fail)
         )),
       enter,
+      claim,
+      guardKey: keys.add,
+      onEnd: (notify) => {
+        if (ended !== undefined) {
+          notify(ended)
+          return () => {}
+        }
+        notifyAtEnd.add(notify)
+        return () => {
+          notifyAtEnd.delete(notify)
+        }
+      },
       remove
     }
-    return { session, close }
+    return { session, isOver: () => ended !== undefined || lease !== undefined && now() >= deadline }
   })
 
 /**
@@ -403,11 +457,29 @@ export class Sessions extends Context.Tag("effect-coord/Sessions")<Sessions, {
    * nobody uses is kept for another 30 seconds, so that locks taken one after another do not each cost a lease.
    */
   readonly get: (ttl: Duration.DurationInput) => Effect.Effect<Session, InvalidArgument, Scope.Scope>
+  /**
+   * `get` without a scope, for paths where one would cost too much: how to give the session back is handed
+   * to `owe`, which the caller runs in the end, whatever happens.
+   */
+  readonly borrow: (
+    ttl: Duration.DurationInput,
+    owe: (giveBack: Effect.Effect<void>) => void
+  ) => Effect.Effect<Session, InvalidArgument>
   /** All sessions that are open now. */
   readonly all: Effect.Effect<ReadonlyArray<Session>>
 }>() {}
 
-const idleTimeToLive = Duration.seconds(30)
+const idleNanos = 30_000_000_000n
+
+/** A session with those who use it. */
+interface Shared {
+  readonly made: Made
+  readonly millis: number
+  readonly scope: Scope.CloseableScope
+  users: number
+  /** When the last one gave it back, on the monotonic clock. */
+  idleSince: bigint
+}
 
 /**
  * @since 0.1.0
@@ -419,42 +491,73 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
     const client = yield* EtcdClient
     // One for all sessions: when etcd does not answer, closing waits once to see it.
     const remover = yield* Remover.make(client)
-    const open = new Map<Session, Effect.Effect<void>>()
-    /** Raised when a session is over, so that the next caller gets a new one while the old one's users still hold it. */
-    const generations = new Map<number, number>()
+    const scope = yield* Effect.scope
+    const clock = yield* Effect.clock
+    const open = new Set<Shared>()
+    /** The session to share for each time to live; one that is over is replaced while its users still hold it. */
+    const current = new Map<number, Shared>()
 
-    const lookup = (key: string) =>
+    const retire = (shared: Shared): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        open.delete(shared)
+        if (current.get(shared.millis) === shared) current.delete(shared.millis)
+        return Scope.close(shared.scope, Exit.void)
+      })
+
+    /** Ends when the session was idle for long enough, and is closed. */
+    const awaitIdleness = (shared: Shared): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const idle = shared.users === 0 ? clock.unsafeCurrentTimeNanos() - shared.idleSince : 0n
+        const left = shared.made.isOver() && shared.users === 0 ? 0n : idleNanos - idle
+        return left <= 0n
+          ? Effect.uninterruptible(retire(shared))
+          : Effect.zipRight(Effect.sleep(Duration.nanos(left)), awaitIdleness(shared))
+      })
+
+    const make = (ttl: Duration.Duration): Effect.Effect<Shared> =>
       Effect.gen(function*() {
-        const made = yield* makeChecked(Duration.millis(Number(key.split("/")[0])), remover)
-        yield* Effect.acquireRelease(
-          Effect.sync(() => open.set(made.session, made.close)),
-          () => Effect.sync(() => open.delete(made.session))
+        const millis = Duration.toMillis(ttl)
+        const own = yield* Scope.make()
+        const made = yield* makeChecked(ttl, remover).pipe(
+          Effect.provideService(EtcdClient, client),
+          Scope.extend(own)
         )
-        return made.session
-      }).pipe(Effect.provideService(EtcdClient, client))
+        const shared: Shared = { made, millis, scope: own, users: 0, idleSince: clock.unsafeCurrentTimeNanos() }
+        open.add(shared)
+        current.set(millis, shared)
+        yield* awaitIdleness(shared).pipe(inBackground("sessions"), Effect.interruptible, Effect.forkIn(scope))
+        return shared
+      })
 
-    const sessions = yield* RcMap.make({ lookup, idleTimeToLive })
     // All at once: closing takes as long as the slowest session, not as all of them together.
     yield* Effect.addFinalizer(() =>
-      Effect.forEach(Array.from(open.values()), (close) => close, { concurrency: "unbounded", discard: true })
+      Effect.forEach(Array.from(open), retire, { concurrency: "unbounded", discard: true })
     )
 
-    const get = (ttl: Duration.Duration): Effect.Effect<Session, never, Scope.Scope> =>
-      Effect.suspend(() => {
-        const millis = Duration.toMillis(ttl)
-        const generation = generations.get(millis) ?? 0
-        return RcMap.get(sessions, `${millis}/${generation}`).pipe(
-          Effect.tap((session) => session.check),
-          Effect.catchAll(() => {
-            if ((generations.get(millis) ?? 0) === generation) generations.set(millis, generation + 1)
-            return get(ttl)
-          })
-        )
+    const use = (shared: Shared, owe: (giveBack: Effect.Effect<void>) => void): Session => {
+      shared.users++
+      owe(Effect.sync(() => {
+        if (--shared.users === 0) shared.idleSince = clock.unsafeCurrentTimeNanos()
+      }))
+      return shared.made.session
+    }
+
+    const borrow: Sessions["Type"]["borrow"] = (ttl, owe) =>
+      Effect.flatMap(validate.ttl(ttl), (ttl) => {
+        const shared = current.get(Duration.toMillis(ttl))
+        return shared === undefined || shared.made.isOver()
+          ? Effect.map(Effect.uninterruptible(make(ttl)), (shared) => use(shared, owe))
+          : Effect.succeed(use(shared, owe))
       })
 
     return {
-      get: (ttl) => Effect.flatMap(validate.ttl(ttl), get),
-      all: Effect.sync(() => Array.from(open.keys()))
+      get: (ttl) =>
+        Effect.suspend(() => {
+          const obligations = new Obligations()
+          return Effect.zipRight(Effect.addFinalizer(() => obligations.settle), borrow(ttl, obligations.owe))
+        }),
+      borrow,
+      all: Effect.sync(() => Array.from(open, ({ made }) => made.session))
     }
   })
 )

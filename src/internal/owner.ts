@@ -1,5 +1,4 @@
 /** Who stands behind a queue entry: written into the value of the key, for people. Go's recipes ignore it. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -17,9 +16,7 @@ export const Owner = Schema.Struct({
 
 export type Owner = typeof Owner.Type
 
-const OwnerJson = Schema.parseJson(Owner)
-const decode = Schema.decodeOption(OwnerJson)
-const encode = Schema.encodeSync(OwnerJson)
+const decode = Schema.decodeOption(Schema.parseJson(Owner))
 
 /** The value for entries made now. */
 export const valueFor = (name: string | undefined): Effect.Effect<string> => {
@@ -28,7 +25,12 @@ export const valueFor = (name: string | undefined): Effect.Effect<string> => {
     pid: process.pid,
     name: name ?? basename(process.argv[1] ?? process.title)
   }
-  return Effect.map(Clock.currentTimeMillis, (now) => encode({ ...self, since: new Date(now).toISOString() }))
+  return Effect.clockWith((clock) =>
+    Effect.sync(() => {
+      const owner: Owner = { ...self, since: new Date(clock.unsafeCurrentTimeMillis()).toISOString() }
+      return JSON.stringify(owner)
+    })
+  )
 }
 
 /** None for entries of others, which may hold anything. */

@@ -212,6 +212,7 @@ describe("Session.enter", () => {
         const [kv] = yield* etcd.snapshot
         assert.deepStrictEqual(Option.getOrThrow(entry), {
           key: `/q/${lease.toString(16)}`,
+          lease,
           createRevision: kv.createRevision
         })
         assert.strictEqual(kv.lease, lease)

@@ -58,9 +58,6 @@ const gathersFrom = 2
 const maxFlights = 64
 /** After so many that could not join, the rest of the queue is not looked at. */
 const maxPassedOver = 32
-/** A batch has the nearest deadline of its members: those further away than this share of them wait for another. */
-const deadlineSpread = 0.75
-
 /** A request that waits for its turn or for its answer. */
 interface Waiting {
   readonly part: Part
@@ -76,9 +73,10 @@ interface Waiting {
   flight: Flight | undefined
 }
 
-/** A call that is under way. */
+/** A call that is under way, for as long as the last of its members has time. */
 interface Flight {
   readonly deadline: number
+  readonly members: ReadonlyArray<Waiting>
   readonly footprints: () => ReadonlyArray<Footprint>
   union: Footprints | undefined
   fiber: Fiber.RuntimeFiber<void> | undefined
@@ -138,9 +136,6 @@ class Batch {
   #operations = 0
   #nested = 0
   #bytes = 0
-  #nearest = Infinity
-  #furthest = 0
-
   constructor(limits: { readonly operations: number; readonly bytes: number }) {
     this.#limits = limits
   }
@@ -152,8 +147,6 @@ class Batch {
     this.#operations += ops.length
     this.#nested = Math.max(this.#nested, nested)
     this.#bytes += weight
-    this.#nearest = Math.min(this.#nearest, member.deadline)
-    this.#furthest = Math.max(this.#furthest, member.deadline)
   }
 
   hasSpaceFor({ part: { nested, ops, weight } }: Waiting): boolean {
@@ -161,14 +154,8 @@ class Batch {
       this.#bytes + weight <= this.#limits.bytes
   }
 
-  suits({ deadline, part }: Waiting, now: number): boolean {
-    return part.shares && this.members[0].part.shares &&
-      Math.min(this.#nearest, deadline) - now >= deadlineSpread * (Math.max(this.#furthest, deadline) - now) &&
-      this.#footprints.areIndependentOf(part.footprint)
-  }
-
-  get deadline(): number {
-    return this.#nearest
+  suits({ part }: Waiting): boolean {
+    return part.shares && this.members[0].part.shares && this.#footprints.areIndependentOf(part.footprint)
   }
 }
 
@@ -180,7 +167,7 @@ export class Lane {
   #eager = 0
   #flushing = false
   #closed = false
-  /** For deadlines in the queue that are nearer than those of the calls it waits for. */
+  /** Wakes up for the deadlines of those who wait; it may be early. */
   #alarm: { readonly time: number; readonly fiber: Fiber.RuntimeFiber<void> } | undefined
   /** Becomes smaller than the option where the server allows less. */
   #maxOperations: number
@@ -213,6 +200,7 @@ export class Lane {
     return Effect.uninterruptibleMask((restore) => {
       const flight: Flight = {
         deadline: this.#now() + options.timeoutMillis,
+        members: [],
         footprints: () => [part().footprint],
         union: undefined,
         fiber: undefined,
@@ -267,9 +255,7 @@ export class Lane {
       return Effect.sync(() => {
         if (member.isOver) return
         over()
-        const { flight } = member
-        // A call that nobody waits for any more is cancelled.
-        if (flight?.waiting === 0) flight.fiber?.unsafeInterruptAsFork(FiberId.none)
+        this.#cancelIfIdle(member.flight)
       })
     })
   }
@@ -292,7 +278,7 @@ export class Lane {
     while (this.#flights.size < gathersFrom || this.#eager > 0) {
       const batch = this.#gather()
       if (batch.members.length === 0) break
-      this.#launch(batch)
+      this.#launch(batch.members)
     }
     this.#setAlarm()
   }
@@ -312,7 +298,7 @@ export class Lane {
       const member = this.#queue[next]
       if (member.isOver || member.deadline <= now) {
         this.#forget(member)
-        member.fail(tooLate)
+        if (!member.isOver) member.fail(tooLate)
       } else if (this.#mustFollow(member, before)) {
         passOver(member)
       } else if (batch.members.length === 0) {
@@ -324,7 +310,7 @@ export class Lane {
         }
       } else if (!batch.hasSpaceFor(member)) {
         break
-      } else if (batch.suits(member, now)) {
+      } else if (batch.suits(member)) {
         this.#forget(member)
         batch.add(member)
       } else {
@@ -353,10 +339,12 @@ export class Lane {
     return false
   }
 
-  #launch(batch: Batch): void {
-    const { deadline, members } = batch
+  #launch(members: ReadonlyArray<Waiting>): void {
+    let deadline = 0
+    for (const member of members) deadline = Math.max(deadline, member.deadline)
     const flight: Flight = {
       deadline,
+      members,
       footprints: () => members.map(({ part }) => part.footprint),
       union: undefined,
       fiber: undefined,
@@ -371,18 +359,18 @@ export class Lane {
       Effect.sync(() => {
         this.#landed(flight)
         // Only a client that closes leaves somebody without an answer.
-        for (const member of members) member.fail(closed(this.#options.kind === "write"))
+        for (const member of members) if (!member.isOver) member.fail(closed(this.#options.kind === "write"))
       })))
   }
 
   #together(members: ReadonlyArray<Waiting>, deadline: number): Effect.Effect<void> {
-    const options = (): CallOptions => ({ timeoutMillis: Math.max(1, deadline - this.#now()) })
+    const until = (time: number): CallOptions => ({ timeoutMillis: Math.max(1, time - this.#now()) })
     const size = operationsOf(members)
     const failAll = (error: EtcdError): void => {
       for (const member of members) member.fail(error)
     }
     return Effect.matchEffect(
-      this.#options.commit(members.flatMap(({ part }) => part.ops), options()),
+      this.#options.commit(members.flatMap(({ part }) => part.ops), until(deadline)),
       {
         onFailure: (error) => {
           // Where the outcome is unknown, or nothing was sent, every member has its own way to go on.
@@ -397,7 +385,7 @@ export class Lane {
           }
           return Effect.forEach(
             members.filter(({ isOver }) => !isOver),
-            ({ alone }) => Effect.suspend(() => alone(options())),
+            (member) => Effect.suspend(() => member.alone(until(member.deadline))),
             { concurrency: gathersFrom, discard: true }
           )
         },
@@ -420,26 +408,48 @@ export class Lane {
     if (this.#queue.length > 0) this.#flushSoon()
   }
 
-  /** Calls end by their deadlines, and the queue moves then: an alarm is needed only for what has less time. */
+  /** A call has time until the last of its members has none; those with less are told by the alarm. */
   #setAlarm(): void {
     let nearest = Infinity
-    for (const { deadline, isOver } of this.#queue) if (!isOver && deadline < nearest) nearest = deadline
-    let latest = -Infinity
-    for (const { deadline } of this.#flights) latest = Math.max(latest, deadline)
-    const time = nearest < latest ? nearest : undefined
-    if (this.#alarm?.time === time) return
+    const look = ({ deadline, isOver }: Waiting): void => {
+      if (!isOver && deadline < nearest) nearest = deadline
+    }
+    this.#queue.forEach(look)
+    for (const { deadline, members } of this.#flights) {
+      for (const member of members) if (member.deadline < deadline) look(member)
+    }
+    if (nearest === Infinity || this.#alarm !== undefined && this.#alarm.time <= nearest) return
     this.#alarm?.fiber.unsafeInterruptAsFork(FiberId.none)
-    this.#alarm = time === undefined ? undefined : {
-      time,
+    this.#alarm = {
+      time: nearest,
       fiber: this.#options.run(Effect.zipRight(
-        Effect.sleep(Duration.millis(Math.max(1, Math.ceil(time - this.#now())))),
-        Effect.sync(() => {
-          this.#alarm = undefined
-          const now = this.#now()
-          for (const member of this.#queue) if (member.deadline <= now) member.fail(tooLate)
-          this.#flush()
-        })
+        Effect.sleep(Duration.millis(Math.max(1, Math.ceil(nearest - this.#now())))),
+        Effect.sync(() => this.#ring())
       ))
     }
+  }
+
+  #ring(): void {
+    this.#alarm = undefined
+    const now = this.#now()
+    for (const member of this.#queue) if (!member.isOver && member.deadline <= now) member.fail(tooLate)
+    for (const flight of this.#flights) {
+      for (const member of flight.members) {
+        if (member.isOver || member.deadline > now) continue
+        member.fail(problem(
+          "DeadlineExceeded",
+          Code.DeadlineExceeded,
+          "the deadline passed before the answer came",
+          this.#options.kind === "write"
+        ))
+        this.#cancelIfIdle(flight)
+      }
+    }
+    this.#flush()
+  }
+
+  /** A call that nobody waits for any more. */
+  #cancelIfIdle(flight: Flight | undefined): void {
+    if (flight?.waiting === 0) flight.fiber?.unsafeInterruptAsFork(FiberId.none)
   }
 }

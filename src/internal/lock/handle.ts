@@ -1,17 +1,16 @@
 /** A lock from the moment it is won: what its holder can ask and do, and how its loss is noticed. */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { Body, LockHandle, WithLockOptions } from "../../Lock.js"
 import { LockExpired, LockNotHeld } from "../../LockError.js"
 import type { Entry, Session, SessionExpired } from "../../Session.js"
 import * as Txn from "../../Txn.js"
-import { inBackground } from "../background.js"
 import { leaseHex } from "../ids.js"
-import * as KeyWatch from "../keyWatch.js"
+import type { Obligations } from "../obligations.js"
+import { debug } from "../traced.js"
 
 /** A queue entry whose turn it is. */
 export interface Won {
@@ -19,101 +18,154 @@ export interface Won {
   readonly entry: Entry
 }
 
-/** The own key is watched once a lock is held for longer than most are: short critical sections pay nothing for it. */
-const watchOwnKeyAfter = "200 millis"
+/** What `uninterruptibleMask` gives. */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-/** The handle, and how the holder makes sure that nothing was lost when control comes back to it. */
+/** A held lock as the library sees it. */
 export interface Held {
   readonly lock: LockHandle
+  /** Succeeds while nothing is known to be lost; looks at the clock. */
   readonly check: Effect.Effect<void, LockExpired>
+  /** Calls `notify` at the loss, at once if it has happened; the function that is returned takes it back. */
+  readonly onLost: (notify: (error: LockExpired) => void) => () => void
+  /** Leaves the queue; nothing the second time. To be run where it cannot be interrupted. */
+  readonly close: Effect.Effect<void>
 }
 
-/** @param own closed by `release`; the entry leaves the queue with it */
+/** @param own what the stay in the queue owes: settled when the lock is released */
 export const make = (
   client: EtcdClient["Type"],
-  own: Scope.CloseableScope,
   key: string,
-  { entry, session }: Won
-): Effect.Effect<Held> =>
-  Effect.gen(function*() {
-    const lease = yield* Effect.orDie(session.lease)
-    const fencingToken = entry.createRevision
-    const deleted = yield* Deferred.make<never, LockExpired>()
-    let released = false
-    const expired = (reason: LockExpired["reason"]) => new LockExpired({ key, fencingToken, reason })
-    const overBy = ({ reason }: SessionExpired) => expired(reason)
-
-    yield* Scope.addFinalizer(own, Effect.sync(() => released = true))
-    yield* KeyWatch.awaitDeleted(client, entry.key, fencingToken).pipe(
-      Effect.delay(watchOwnKeyAfter),
-      Effect.flatMap(() => Deferred.fail(deleted, expired("deleted"))),
-      Effect.catchAll((error) => Effect.logWarning(`cannot watch the key of lock ${key}: ${error.message}`)),
-      inBackground("lock", { lock: key }),
-      Effect.interruptible,
-      Effect.forkIn(own)
-    )
-    yield* Effect.annotateLogs(Effect.logDebug("lock acquired"), {
-      lock: key,
-      lease: leaseHex(lease),
-      fencingToken: String(fencingToken)
-    })
-
-    const check: Held["check"] = Effect.zipRight(
-      Effect.mapError(session.check, overBy),
-      Effect.flatMap(Deferred.poll(deleted), Option.getOrElse(() => Effect.void))
-    )
-
-    const isGone = Effect.map(
-      client.get(entry.key),
-      (kv) => Option.isNone(kv) || kv.value.createRevision !== fencingToken
-    )
-
-    const release: LockHandle["release"] = Effect.suspend(() => {
-      if (released) return Effect.fail(new LockNotHeld({ key }))
-      released = true
-      return Effect.flatMap(Effect.isSuccess(check), (held) =>
-        Effect.zipRight(Scope.close(own, Exit.void), held ? Effect.void : Effect.fail(new LockNotHeld({ key }))))
-    }).pipe(Effect.uninterruptible)
-
-    const lock: LockHandle = {
-      key,
-      etcdKey: entry.key,
-      fencingToken,
-      guard: Txn.createRevision(entry.key, "=", fencingToken),
-      lost: Effect.raceFirst(Effect.mapError(session.expired, overBy), Deferred.await(deleted)),
-      ttl: Effect.zipRight(check, client.leaseTimeToLive(lease)).pipe(
-        Effect.map(({ remaining }) =>
-          remaining
-        ),
-        Effect.catchIf(
-          (error) => error._tag === "EtcdError" && error.reason === "LeaseNotFound",
-          () => Effect.fail(expired("revoked"))
-        )
-      ),
-      renew: Effect.zipRight(
-        check,
-        Effect.catchTag(session.renew, "SessionExpired", (error) => Effect.fail(overBy(error)))
-      ),
-      isExpired: Effect.suspend(() =>
-        released ? Effect.succeed(true) : Effect.matchEffect(check, {
-          onFailure: () => Effect.succeed(true),
-          onSuccess: () => isGone
-        })
-      ),
-      release
+  { entry, session }: Won,
+  own: Obligations
+): Effect.Effect<Held> => {
+  const fencingToken = entry.createRevision
+  const listeners = new Set<(error: LockExpired) => void>()
+  let loss: LockExpired | undefined
+  let released = false
+  const log = (message: string): Effect.Effect<void> =>
+    debug(message, () => ({ lock: key, lease: leaseHex(entry.lease), fencingToken: String(fencingToken) }))
+  const lose = (reason: LockExpired["reason"]): LockExpired => {
+    if (loss === undefined) {
+      loss = new LockExpired({ key, fencingToken, reason })
+      for (const notify of listeners) notify(loss)
+      listeners.clear()
     }
-    return { lock, check }
+    return loss
+  }
+  const overBy = ({ reason }: SessionExpired): LockExpired => lose(reason)
+
+  const endGuard = session.guardKey({ key: entry.key, createRevision: fencingToken, onDeleted: () => lose("deleted") })
+  const endSession = session.onEnd(overBy)
+
+  const close: Held["close"] = Effect.suspend(() => {
+    if (released) return Effect.void
+    released = true
+    endGuard()
+    endSession()
+    return Effect.zipRight(own.settle, log("lock released"))
   })
 
-/** Runs the body, interrupted at the loss of the lock. One that ends after the loss was not protected to its end either. */
-export const protect = <A, E, R>(
-  { check, lock }: Held,
-  body: Body<A, E, R>,
-  onLost: WithLockOptions["onLost"]
-): Effect.Effect<A, E | LockExpired, R> => {
-  const work = Effect.isEffect(body) ? body : Effect.suspend(() => body(lock))
-  return Effect.raceFirst(
-    Effect.zipLeft(onLost === "abandon" ? Effect.disconnect(work) : work, check),
-    lock.lost
+  const onLost: Held["onLost"] = (notify) => {
+    if (loss !== undefined) {
+      notify(loss)
+      return () => {}
+    }
+    listeners.add(notify)
+    return () => {
+      listeners.delete(notify)
+    }
+  }
+
+  const check: Held["check"] = Effect.suspend(() =>
+    loss === undefined ? Effect.mapError(session.check, overBy) : Effect.fail(loss)
   )
+
+  const isGone = Effect.map(
+    client.get(entry.key),
+    (kv) => Option.isNone(kv) || kv.value.createRevision !== fencingToken
+  )
+
+  const lock: LockHandle = {
+    key,
+    etcdKey: entry.key,
+    fencingToken,
+    guard: Txn.createRevision(entry.key, "=", fencingToken),
+    lost: Effect.async((resume) => Effect.sync(onLost((error) => resume(Effect.fail(error))))),
+    ttl: Effect.flatMap(
+      Effect.zipRight(
+        check,
+        Effect.mapError(session.lease, (error) => error._tag === "EtcdError" ? error : overBy(error))
+      ),
+      (lease) =>
+        client.leaseTimeToLive(lease).pipe(
+          Effect.map(({ remaining }) => remaining),
+          Effect.catchIf((error) => error.reason === "LeaseNotFound", () => Effect.fail(lose("revoked")))
+        )
+    ),
+    renew: Effect.zipRight(
+      check,
+      Effect.catchTag(session.renew, "SessionExpired", (error) => Effect.fail(overBy(error)))
+    ),
+    isExpired: Effect.suspend(() =>
+      released ? Effect.succeed(true) : Effect.matchEffect(check, {
+        onFailure: () => Effect.succeed(true),
+        onSuccess: () => isGone
+      })
+    ),
+    release: Effect.uninterruptible(Effect.suspend(() =>
+      released
+        ? Effect.fail(new LockNotHeld({ key }))
+        : Effect.flatMap(Effect.isSuccess(check), (held) =>
+          Effect.zipRight(close, held ? Effect.void : Effect.fail(new LockNotHeld({ key }))))
+    ))
+  }
+  return Effect.as(log("lock acquired"), { lock, check, onLost, close })
 }
+
+/**
+ * Runs the body, interrupted at the loss of the lock, and releases the lock in the end. A body that ends after the loss was
+ * not protected to its end either.
+ *
+ * A race of the two would be as right and take two fibres more.
+ */
+export const protect = <A, E, R>(
+  held: Held,
+  body: Body<A, E, R>,
+  onLost: WithLockOptions["onLost"],
+  restore: Restore
+): Effect.Effect<A, E | LockExpired, R> =>
+  Effect.flatMap(
+    Effect.forkDaemon(restore(Effect.isEffect(body) ? body : Effect.suspend(() => body(held.lock)))),
+    (fiber) => {
+      const outcome = Effect.async<Exit.Exit<A, E | LockExpired>>((resume) => {
+        const observe = (exit: Exit.Exit<A, E>): void => resume(Effect.succeed(exit))
+        fiber.addObserver(observe)
+        const endLost = held.onLost((error) => {
+          const lost = Exit.fail(error)
+          const stop = Effect.suspend(() => {
+            fiber.unsafeInterruptAsFork(fiber.id())
+            return onLost === "abandon" ? Effect.succeed(lost) : Effect.as(Fiber.await(fiber), lost)
+          })
+          // Those who wait for `lost` inside the body hear of it before they are interrupted with it.
+          resume(Effect.zipRight(Effect.yieldNow(), stop))
+        })
+        return Effect.sync(() => {
+          fiber.removeObserver(observe)
+          endLost()
+        })
+      })
+      const finished = Effect.matchCauseEffect(restore(outcome), {
+        onFailure: (cause) => Effect.zipRight(Fiber.interrupt(fiber), Effect.failCause(cause)),
+        onSuccess: (exit) =>
+          Exit.isFailure(exit) ? Effect.failCause(exit.cause) : Effect.zipRight(
+            held.check,
+            Effect.as(Fiber.inheritAll(fiber), exit.value)
+          )
+      })
+      return Effect.matchCauseEffect(finished, {
+        onFailure: (cause) => Effect.zipRight(held.close, Effect.failCause(cause)),
+        onSuccess: (value) => Effect.as(held.close, value)
+      })
+    }
+  )

@@ -44,11 +44,19 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
       { confirmed, isMoot, key, txn }: Removal,
       timeout: Duration.Duration
     ): Effect.Effect<void, EtcdError> =>
-      Effect.suspend(() => isMoot() ? Effect.void : client.txn(txn, { idempotent: true, timeout })).pipe(
-        // Where the lease is gone, so is the key.
-        Effect.catchIf((error) => error.reason === "LeaseNotFound", () => Effect.void),
-        Effect.map(() => confirmed?.()),
-        Effect.catchIf(isFinal, (error) => Effect.logWarning(`could not delete ${key}: ${error.message}`))
+      Effect.suspend(() =>
+        isMoot()
+          ? Effect.sync(() => confirmed?.())
+          : Effect.matchEffect(client.txn(txn, { idempotent: true, timeout }), {
+            onSuccess: () => Effect.sync(() => confirmed?.()),
+            onFailure: (error) => {
+              // Where the lease is gone, so is the key.
+              if (error.reason === "LeaseNotFound") return Effect.sync(() => confirmed?.())
+              return isFinal(error)
+                ? Effect.logWarning(`could not delete ${key}: ${error.message}`)
+                : Effect.fail(error)
+            }
+          })
       )
 
     const postpone = (removal: Removal): Effect.Effect<void> =>
