@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import { InvalidArgument } from "./EtcdError.js"
 import { toBinary } from "./internal/bytes.js"
 import * as keyRange from "./internal/keyRange.js"
@@ -45,8 +45,8 @@ const problemOf = (name: string): string | undefined => {
   return undefined
 }
 
-const accept = (argument: string, name: string, problem: string | undefined): Effect.Effect<string, InvalidArgument> =>
-  problem === undefined ? Effect.succeed(name) : new InvalidArgument({ argument, value: name, problem })
+const accept = (argument: string, name: string, problem: string | undefined): Either.Either<string, InvalidArgument> =>
+  problem === undefined ? Either.right(name) : Either.left(new InvalidArgument({ argument, value: name, problem }))
 
 /**
  * A name of one or more segments separated by slashes: no empty segment, no `.` or `..`, no control characters. So it
@@ -56,7 +56,7 @@ const accept = (argument: string, name: string, problem: string | undefined): Ef
  * @since 0.1.0
  * @category validation
  */
-export const validate = (argument: string, name: string): Effect.Effect<string, InvalidArgument> =>
+export const validate = (argument: string, name: string): Either.Either<string, InvalidArgument> =>
   accept(argument, name, problemOf(name))
 
 /**
@@ -65,7 +65,7 @@ export const validate = (argument: string, name: string): Effect.Effect<string, 
  * @since 0.1.0
  * @category validation
  */
-export const validateSegment = (argument: string, name: string): Effect.Effect<string, InvalidArgument> =>
+export const validateSegment = (argument: string, name: string): Either.Either<string, InvalidArgument> =>
   accept(argument, name, problemOf(name) ?? (name.includes("/") ? "must not contain a slash" : undefined))
 
 /**
@@ -74,7 +74,7 @@ export const validateSegment = (argument: string, name: string): Effect.Effect<s
  * @since 0.1.0
  * @category validation
  */
-export const validatePrefix = (argument: string, name: string): Effect.Effect<string, InvalidArgument> => {
+export const validatePrefix = (argument: string, name: string): Either.Either<string, InvalidArgument> => {
   const bare = name.endsWith("/") ? name.slice(0, -1) : name
   return accept(argument, name, name === "" ? undefined : problemOf(bare))
 }

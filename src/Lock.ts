@@ -14,6 +14,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -27,14 +28,14 @@ import * as Handle from "./internal/lock/handle.js"
 import * as LockQueue from "./internal/lock/queue.js"
 import { Obligations } from "./internal/obligations.js"
 import * as Owner from "./internal/owner.js"
-import { traced } from "./internal/traced.js"
+import { isDebugging, traced } from "./internal/traced.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
 import type { LockExpired, LockNotHeld } from "./LockError.js"
 import { LockConflict, LockTimeout } from "./LockError.js"
-import type { Entered, Session, SessionExpired } from "./Session.js"
+import type { SessionExpired } from "./Session.js"
 import { Sessions } from "./Session.js"
-import type { Compare, KeyValue, Op } from "./Txn.js"
+import type { Compare, KeyValue } from "./Txn.js"
 
 export {
   /**
@@ -204,6 +205,16 @@ export interface Options {
 
 const defaultTtl = Duration.seconds(30)
 
+/** How a lock is won; what it owes meanwhile is told to `own`. */
+type Win<E> = (own: Obligations) => Effect.Effect<Won, E>
+
+const badInput = (key: string, { timeout, ttl }: AcquireOptions): InvalidArgument | undefined =>
+  [
+    Either.getLeft(Key.validate("key", key)),
+    ttl === undefined ? Option.none() : Either.getLeft(validate.ttl(ttl)),
+    timeout === undefined ? Option.none() : Either.getLeft(validate.positiveDuration("timeout", timeout))
+  ].find(Option.isSome)?.value
+
 /**
  * @since 0.1.0
  * @category constructors
@@ -215,18 +226,10 @@ export const make = (
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/locks")
-    const owner = Owner.valueFor(options.name)
+    const clock = yield* Effect.clock
+    const owner = Owner.valueFor(options.name, clock)
 
     const folderOf = (key: string): string => `${prefix}/${key}/`
-
-    const claim = (
-      session: Session,
-      folder: string,
-      onlyIf: ReadonlyArray<Compare>,
-      read: Op,
-      { owe }: Obligations
-    ): Effect.Effect<Entered, EtcdError | SessionExpired> =>
-      Effect.flatMap(owner, (value) => session.claim({ folder, value, onlyIf, reads: [read] }, owe))
 
     /** One stay in the queue, until it is its turn. */
     const stay = (
@@ -236,10 +239,11 @@ export const make = (
     ): Effect.Effect<Won, InvalidArgument | EtcdError | SessionExpired | LockQueue.Evicted> =>
       Effect.flatMap(sessions.borrow(ttl, own.owe), (session) => {
         const folder = folderOf(key)
-        return Effect.flatMap(claim(session, folder, [], LockQueue.newest(folder), own), ({ entry, fresh, reads }) => {
+        const entering = session.claim({ folder, value: owner(), reads: [LockQueue.newest(folder)] }, own.owe)
+        return Effect.flatMap(entering, ({ entry, fresh, reads }) => {
           if (Option.isNone(entry)) return Effect.fail(new LockQueue.Evicted())
           const won: Won = { session, entry: entry.value }
-          if (fresh && LockQueue.isAlone(reads[0])) return Effect.as(session.check, won)
+          if (fresh && LockQueue.isAlone(reads[0]) && !session.isOver()) return Effect.succeed(won)
           const turn = LockQueue.awaitTurn(client, folder, entry.value, fresh ? reads[0] : undefined)
           return Effect.raceFirst(turn, session.expired).pipe(Effect.zipRight(session.check), Effect.as(won))
         })
@@ -253,8 +257,11 @@ export const make = (
     ): Effect.Effect<Won, InvalidArgument | EtcdError> =>
       Effect.catchAll(stay(key, ttl, own), (error) =>
         error._tag === "SessionExpired" || error._tag === "Evicted"
-          ? Effect.zipRight(Effect.uninterruptible(own.settle), wait(key, ttl, own))
+          ? Effect.zipRight(abandoned(own), wait(key, ttl, own))
           : Effect.fail(error))
+
+    const abandoned = (own: Obligations): Effect.Effect<void> =>
+      Effect.uninterruptible(Effect.suspend(() => own.settle()))
 
     const attempt = (
       key: string,
@@ -266,18 +273,13 @@ export const make = (
         const folder = folderOf(key)
         const taken = (by: Option.Option<KeyValue>) =>
           new LockConflict({ key, holder: Option.getOrUndefined(Option.map(by, (kv) => toText(kv.key))) })
-        const { entry, reads } = yield* claim(
-          session,
-          folder,
-          [LockQueue.isEmpty(folder)],
-          LockQueue.oldest(folder),
-          own
-        )
+        const place = { folder, value: owner(), reads: [LockQueue.oldest(folder)] }
+        const { entry, reads } = yield* session.claim({ ...place, onlyIf: [LockQueue.isEmpty(folder)] }, own.owe)
         if (Option.isSome(entry)) return { session, entry: entry.value }
         const first = Option.fromNullable(LockQueue.kvsOf(reads[0])[0])
         if (Option.isSome(first) && Key.isDirectChild(folder, first.value.key)) return yield* taken(first)
         // Keys of a nested name stand below the folder: only the queue itself can tell whether the lock is free.
-        const { entry: queued } = yield* claim(session, folder, [], LockQueue.oldest(folder), own)
+        const { entry: queued } = yield* session.claim(place, own.owe)
         const present = yield* LockQueue.entries(client, folder, { keysOnly: true })
         const head = Option.fromNullable(present[0])
         return Option.isSome(queued) && Option.isSome(head) &&
@@ -286,56 +288,41 @@ export const make = (
           : yield* taken(head)
       })
 
-    const winning = (
-      key: string,
-      options: AcquireOptions
-    ): (own: Obligations) => Effect.Effect<Won, LockTimeout | InvalidArgument | EtcdError> =>
-    (own) =>
-      Effect.flatMap(validated(key, options), (ttl) => {
-        if (options.timeout === undefined) return wait(key, ttl, own)
-        return Effect.flatMap(validate.positiveDuration("timeout", options.timeout), (timeout) =>
-          Effect.timeoutFail(wait(key, ttl, own), {
-            duration: timeout,
-            onTimeout: () => new LockTimeout({ key, timeout })
-          }))
-      })
+    const winning = (key: string, options: AcquireOptions): Win<LockTimeout | InvalidArgument | EtcdError> => {
+      const problem = badInput(key, options)
+      if (problem !== undefined) return () => Effect.fail(problem)
+      const ttl = Duration.decode(options.ttl ?? defaultTtl)
+      if (options.timeout === undefined) return (own) => wait(key, ttl, own)
+      const timeout = Duration.decode(options.timeout)
+      const onTimeout = () => new LockTimeout({ key, timeout })
+      return (own) => Effect.timeoutFail(wait(key, ttl, own), { duration: timeout, onTimeout })
+    }
 
-    const trying = (
-      key: string,
-      options: LockOptions
-    ): (own: Obligations) => Effect.Effect<Won, LockConflict | InvalidArgument | EtcdError> =>
-    (own) =>
-      Effect.flatMap(validated(key, options), (ttl) =>
+    const trying = (key: string, options: LockOptions): Win<LockConflict | InvalidArgument | EtcdError> => {
+      const problem = badInput(key, options)
+      if (problem !== undefined) return () => Effect.fail(problem)
+      const ttl = Duration.decode(options.ttl ?? defaultTtl)
+      return (own) =>
         attempt(key, ttl, own).pipe(
           // The session ended between its check and its use: there is a new one.
-          Effect.tapErrorTag("SessionExpired", () => Effect.uninterruptible(own.settle)),
+          Effect.tapErrorTag("SessionExpired", () => abandoned(own)),
           Effect.retry({ while: (error) => error._tag === "SessionExpired" }),
           Effect.catchTag("SessionExpired", Effect.die)
-        ))
-
-    const validated = (key: string, { ttl }: LockOptions): Effect.Effect<Duration.Duration, InvalidArgument> =>
-      Effect.zipRight(Key.validate("key", key), validate.ttl(ttl ?? defaultTtl))
+        )
+    }
 
     /** Whatever `win` leaves undone when it fails or is interrupted is undone here, before anybody hears of it. */
-    const hold = <E>(
-      operation: string,
-      key: string,
-      win: (own: Obligations) => Effect.Effect<Won, E>,
-      restore: Restore
-    ): Effect.Effect<Held, E> =>
-      Effect.suspend(() => {
+    const hold = <E>(operation: string, key: string, win: Win<E>, restore: Restore): Effect.Effect<Held, E> =>
+      Effect.withFiberRuntime((fiber) => {
         const own = new Obligations()
-        return Effect.matchCauseEffect(restore(traced(operation, { "lock.key": key }, win(own))), {
-          onFailure: (cause) => Effect.zipRight(own.settle, Effect.failCause(cause)),
-          onSuccess: (won) => Handle.make(client, key, won, own)
+        const debug = isDebugging(fiber)
+        return Effect.matchCauseEffect(restore(traced(fiber, operation, { "lock.key": key }, win(own))), {
+          onFailure: (cause) => Effect.zipRight(own.settle(), Effect.failCause(cause)),
+          onSuccess: (won) => Handle.make(client, key, won, own, debug)
         })
       })
 
-    const scoped = <E>(
-      operation: string,
-      key: string,
-      win: (own: Obligations) => Effect.Effect<Won, E>
-    ): Effect.Effect<LockHandle, E, Scope.Scope> =>
+    const scoped = <E>(operation: string, key: string, win: Win<E>): Effect.Effect<LockHandle, E, Scope.Scope> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(hold(operation, key, win, restore), (held) =>
           // A scope of its own, so that nothing of a released lock stays in one that lives on.
@@ -343,7 +330,7 @@ export const make = (
             Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) =>
               Effect.as(Scope.addFinalizer(scope, held.close), {
                 ...held.lock,
-                release: Effect.zipLeft(held.lock.release, Scope.close(scope, Exit.void))
+                release: Effect.ensuring(held.lock.release, Scope.close(scope, Exit.void))
               }))
           ))
       )
@@ -378,7 +365,7 @@ export const make = (
           owner: Owner.parse(kv.value)
         }))
         return { holder: Option.fromNullable(holder), waiters }
-      }).pipe((effect) => traced("Lock.inspect", { "lock.key": key }, effect))
+      }).pipe((effect) => Effect.withFiberRuntime((fiber) => traced(fiber, "Lock.inspect", { "lock.key": key }, effect)))
 
     return {
       acquire: (key, options = {}) => scoped("Lock.acquire", key, winning(key, options)),

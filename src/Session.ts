@@ -132,6 +132,8 @@ export interface Session {
    * back to the holder after a long stall, before any timer fires.
    */
   readonly check: Effect.Effect<void, SessionExpired>
+  /** What {@link Session.check} would find, for code that is no effect. */
+  readonly isOver: () => boolean
   /**
    * Renews the lease now, and says for how long: what the keep-alive in the background does anyway.
    */
@@ -152,7 +154,7 @@ export interface Session {
    */
   readonly claim: (
     options: EnterOptions,
-    owe: (undo: Effect.Effect<void>) => void
+    owe: (undo: () => Effect.Effect<void> | void) => void
   ) => Effect.Effect<Entered, EtcdError | SessionExpired>
   /**
    * Calls `onDeleted` when a key of this session is deleted by somebody else, unless the function that is returned was
@@ -196,7 +198,7 @@ export const make = (options: {
   Effect.gen(function*() {
     const ttl = yield* validate.ttl(options.ttl)
     const remover = yield* Remover.make(yield* EtcdClient)
-    return (yield* makeChecked(ttl, remover)).session
+    return yield* makeChecked(ttl, remover)
   })
 
 /** How far an entry has come: what has to be undone when its scope closes. */
@@ -206,15 +208,10 @@ interface Progress {
   createRevision: bigint | undefined
 }
 
-interface Made {
-  readonly session: Session
-  readonly isOver: () => boolean
-}
-
 const makeChecked = (
   ttl: Duration.Duration,
   remover: Remover.Remover
-): Effect.Effect<Made, never, EtcdClient | Scope.Scope> =>
+): Effect.Effect<Session, never, EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
     const scope = yield* Effect.scope
@@ -322,8 +319,10 @@ const makeChecked = (
       })
     )
 
+    const isOver = (): boolean => ended !== undefined || lease !== undefined && now() >= deadline
+
     const leased: Session["lease"] = Effect.suspend(() =>
-      ended === undefined && lease !== undefined && now() < deadline
+      lease !== undefined && !isOver()
         ? Effect.succeed(lease)
         : Effect.zipRight(check, granting.withPermits(1)(grant))
     )
@@ -346,28 +345,31 @@ const makeChecked = (
 
     /** After the end of the session its keys go by themselves soon: nobody should have to wait to hear of its loss. */
     const removeUnlessMoot = (removal: Pick<Remover.Removal, "key" | "txn" | "confirmed">): Effect.Effect<void> =>
-      Effect.suspend(() => remover.remove({ ...removal, isMoot, wait: ended === undefined }))
+      remover.remove({ ...removal, isMoot, wait: ended === undefined })
 
     const remove: Session["remove"] = ({ fence, key }) =>
-      removeUnlessMoot({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })
+      Effect.suspend(() =>
+        removeUnlessMoot({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })
+      )
 
     const names = EntryNames.make()
 
-    const claim: Session["claim"] = ({ folder, onlyIf = [], reads = [], value }, owe) =>
-      Effect.flatMap(leased, (id) => {
+    const claim: Session["claim"] = ({ folder, onlyIf = [], reads = [], value }, owe) => {
+      const claimWith = (id: bigint): Effect.Effect<Entered, EtcdError | SessionExpired> => {
         const { bar, giveBack, key } = names.take(folder, id)
         const progress: Progress = { sent: "doubtful", createRevision: undefined }
-        owe(Effect.suspend(() => {
+        owe(() => {
           const { createRevision, sent } = progress
-          if (sent === "nothing") {
-            giveBack()
-            return Effect.void
-          }
+          if (sent === "nothing") return giveBack()
           const txn = sent === "once" && createRevision !== undefined
             ? { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] }
-            : { success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })] }
+            : {
+              // Not a second time: what stands there by then may be the next one's.
+              compare: [Txn.absent(bar)],
+              success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })]
+            }
           return removeUnlessMoot({ key, txn, confirmed: giveBack })
-        }))
+        })
         const request: TxnRequest = {
           compare: [Txn.absent(key), Txn.absent(bar), ...onlyIf],
           success: [Txn.put({ key, value, lease: id }), ...reads],
@@ -403,13 +405,15 @@ const makeChecked = (
             return leaseGone(error)
           }
         })
-      })
+      }
+      return lease !== undefined && !isOver() ? claimWith(lease) : Effect.flatMap(leased, claimWith)
+    }
 
     // The obligation to delete is there before the put, so that no interruption can fall between them.
     const enter: Session["enter"] = (options) =>
       Effect.suspend(() => {
         const obligations = new Obligations()
-        return Effect.zipRight(Effect.addFinalizer(() => obligations.settle), claim(options, obligations.owe))
+        return Effect.zipRight(Effect.addFinalizer(() => obligations.settle()), claim(options, obligations.owe))
       })
 
     const keys = yield* KeyGuard.make(client)
@@ -421,6 +425,7 @@ const makeChecked = (
       states: state.changes,
       expired: Deferred.await(over),
       check,
+      isOver,
       renew: Effect.flatMap(leased, (id) =>
         Effect.catchIf(
           renew(id, ttl),
@@ -442,7 +447,7 @@ const makeChecked = (
       },
       remove
     }
-    return { session, isOver: () => ended !== undefined || lease !== undefined && now() >= deadline }
+    return session
   })
 
 /**
@@ -463,7 +468,7 @@ export class Sessions extends Context.Tag("effect-coord/Sessions")<Sessions, {
    */
   readonly borrow: (
     ttl: Duration.DurationInput,
-    owe: (giveBack: Effect.Effect<void>) => void
+    owe: (giveBack: () => void) => void
   ) => Effect.Effect<Session, InvalidArgument>
   /** All sessions that are open now. */
   readonly all: Effect.Effect<ReadonlyArray<Session>>
@@ -473,7 +478,7 @@ const idleNanos = 30_000_000_000n
 
 /** A session with those who use it. */
 interface Shared {
-  readonly made: Made
+  readonly session: Session
   readonly millis: number
   readonly scope: Scope.CloseableScope
   users: number
@@ -493,13 +498,13 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
     const remover = yield* Remover.make(client)
     const scope = yield* Effect.scope
     const clock = yield* Effect.clock
-    const open = new Set<Shared>()
+    const all = new Set<Shared>()
     /** The session to share for each time to live; one that is over is replaced while its users still hold it. */
     const current = new Map<number, Shared>()
 
     const retire = (shared: Shared): Effect.Effect<void> =>
       Effect.suspend(() => {
-        open.delete(shared)
+        all.delete(shared)
         if (current.get(shared.millis) === shared) current.delete(shared.millis)
         return Scope.close(shared.scope, Exit.void)
       })
@@ -508,7 +513,7 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
     const awaitIdleness = (shared: Shared): Effect.Effect<void> =>
       Effect.suspend(() => {
         const idle = shared.users === 0 ? clock.unsafeCurrentTimeNanos() - shared.idleSince : 0n
-        const left = shared.made.isOver() && shared.users === 0 ? 0n : idleNanos - idle
+        const left = shared.session.isOver() && shared.users === 0 ? 0n : idleNanos - idle
         return left <= 0n
           ? Effect.uninterruptible(retire(shared))
           : Effect.zipRight(Effect.sleep(Duration.nanos(left)), awaitIdleness(shared))
@@ -518,12 +523,12 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
       Effect.gen(function*() {
         const millis = Duration.toMillis(ttl)
         const own = yield* Scope.make()
-        const made = yield* makeChecked(ttl, remover).pipe(
+        const session = yield* makeChecked(ttl, remover).pipe(
           Effect.provideService(EtcdClient, client),
           Scope.extend(own)
         )
-        const shared: Shared = { made, millis, scope: own, users: 0, idleSince: clock.unsafeCurrentTimeNanos() }
-        open.add(shared)
+        const shared: Shared = { session, millis, scope: own, users: 0, idleSince: clock.unsafeCurrentTimeNanos() }
+        all.add(shared)
         current.set(millis, shared)
         yield* awaitIdleness(shared).pipe(inBackground("sessions"), Effect.interruptible, Effect.forkIn(scope))
         return shared
@@ -531,33 +536,38 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
 
     // All at once: closing takes as long as the slowest session, not as all of them together.
     yield* Effect.addFinalizer(() =>
-      Effect.forEach(Array.from(open), retire, { concurrency: "unbounded", discard: true })
+      Effect.forEach(Array.from(all), retire, { concurrency: "unbounded", discard: true })
     )
 
-    const use = (shared: Shared, owe: (giveBack: Effect.Effect<void>) => void): Session => {
+    const use = (shared: Shared, owe: (giveBack: () => void) => void): Session => {
       shared.users++
-      owe(Effect.sync(() => {
+      owe(() => {
         if (--shared.users === 0) shared.idleSince = clock.unsafeCurrentTimeNanos()
-      }))
-      return shared.made.session
+      })
+      return shared.session
     }
 
+    const open = (ttl: Duration.DurationInput, owe: (giveBack: () => void) => void) =>
+      Effect.flatMap(validate.ttl(ttl), (ttl) =>
+        Effect.uninterruptible(Effect.suspend(() => {
+          const shared = current.get(Duration.toMillis(ttl))
+          return shared === undefined || shared.session.isOver() ? make(ttl) : Effect.succeed(shared)
+        })).pipe(Effect.map((shared) => use(shared, owe))))
+
     const borrow: Sessions["Type"]["borrow"] = (ttl, owe) =>
-      Effect.flatMap(validate.ttl(ttl), (ttl) => {
-        const shared = current.get(Duration.toMillis(ttl))
-        return shared === undefined || shared.made.isOver()
-          ? Effect.map(Effect.uninterruptible(make(ttl)), (shared) => use(shared, owe))
-          : Effect.succeed(use(shared, owe))
+      Effect.suspend(() => {
+        const shared = Duration.isDuration(ttl) ? current.get(Duration.toMillis(ttl)) : undefined
+        return shared === undefined || shared.session.isOver() ? open(ttl, owe) : Effect.succeed(use(shared, owe))
       })
 
     return {
       get: (ttl) =>
         Effect.suspend(() => {
           const obligations = new Obligations()
-          return Effect.zipRight(Effect.addFinalizer(() => obligations.settle), borrow(ttl, obligations.owe))
+          return Effect.zipRight(Effect.addFinalizer(() => obligations.settle()), borrow(ttl, obligations.owe))
         }),
       borrow,
-      all: Effect.sync(() => Array.from(open, ({ made }) => made.session))
+      all: Effect.sync(() => Array.from(all, ({ session }) => session))
     }
   })
 )

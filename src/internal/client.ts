@@ -82,7 +82,7 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
     })
     const leases = yield* LeaseStream.make(transport)
     const kv = options.batch ? yield* Batcher.make(transport, options) : transport
-    const retry = { schedule: options.retry, endpoints: transport.endpoints.length }
+    const retry = { clock: yield* Effect.clock, schedule: options.retry, endpoints: transport.endpoints.length }
 
     const millisOf = (call: Pick<CallOptions, "timeout"> | undefined): number =>
       call?.timeout === undefined ? options.requestTimeoutMillis : Math.max(1, Duration.toMillis(call.timeout))

@@ -1,5 +1,5 @@
 /** Who stands behind a queue entry: written into the value of the key, for people. Go's recipes ignore it. */
-import * as Effect from "effect/Effect"
+import type * as Clock from "effect/Clock"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { hostname } from "node:os"
@@ -19,18 +19,16 @@ export type Owner = typeof Owner.Type
 const decode = Schema.decodeOption(Schema.parseJson(Owner))
 
 /** The value for entries made now. */
-export const valueFor = (name: string | undefined): Effect.Effect<string> => {
+export const valueFor = (name: string | undefined, clock: Clock.Clock): () => string => {
   const self = {
     host: hostname(),
     pid: process.pid,
     name: name ?? basename(process.argv[1] ?? process.title)
   }
-  return Effect.clockWith((clock) =>
-    Effect.sync(() => {
-      const owner: Owner = { ...self, since: new Date(clock.unsafeCurrentTimeMillis()).toISOString() }
-      return JSON.stringify(owner)
-    })
-  )
+  return () => {
+    const owner: Owner = { ...self, since: new Date(clock.unsafeCurrentTimeMillis()).toISOString() }
+    return JSON.stringify(owner)
+  }
 }
 
 /** None for entries of others, which may hold anything. */

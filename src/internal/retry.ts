@@ -1,6 +1,7 @@
 /**
  * The one place where calls are repeated: only after failures that may pass, and only where a repetition does no harm.
  */
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -16,6 +17,7 @@ import { EtcdError } from "../EtcdError.js"
 export type Repeatable = "read" | "idempotent" | "write"
 
 export interface RetryOptions {
+  readonly clock: Clock.Clock
   readonly schedule: Schedule.Schedule<unknown, EtcdError>
   /** With several endpoints an attempt that gets no answer leaves time for another member. */
   readonly endpoints: number
@@ -37,7 +39,8 @@ export const retrying = <A>(
   attempt: (timeoutMillis: number, earlierMayBeApplied: boolean) => Effect.Effect<A, EtcdError>
 ): Effect.Effect<A, EtcdError> => {
   const patient = options.endpoints === 1 || repeatable === "write"
-  return Effect.clockWith((clock) => {
+  const { clock } = options
+  return Effect.suspend(() => {
     const start = clock.unsafeCurrentTimeNanos()
     const left = (): number => timeoutMillis - Number((clock.unsafeCurrentTimeNanos() - start) / 1_000_000n)
     const once = (mayBeApplied: boolean): Effect.Effect<A, EtcdError> => {

@@ -1,6 +1,7 @@
 /** Checks shared by the public modules: bad input is refused at once, with an error that names it. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { InvalidArgument } from "../EtcdError.js"
 
@@ -11,22 +12,20 @@ export const render = (value: Duration.DurationInput): string =>
 export const positiveDuration = (
   argument: string,
   input: Duration.DurationInput
-): Effect.Effect<Duration.Duration, InvalidArgument> => {
+): Either.Either<Duration.Duration, InvalidArgument> => {
   // Negative numbers become zero in `Duration`; they are refused just as zero is.
   const duration = Duration.decodeUnknown(input)
   return Option.isSome(duration) && Duration.toMillis(duration.value) > 0 && Duration.isFinite(duration.value)
-    ? Effect.succeed(duration.value)
-    : Effect.fail(
-      new InvalidArgument({ argument, value: render(input), problem: "must be a duration above zero" })
-    )
+    ? Either.right(duration.value)
+    : Either.left(new InvalidArgument({ argument, value: render(input), problem: "must be a duration above zero" }))
 }
 
 /** The longest lease etcd grants: 9,000,000,000 seconds. */
 const maxTtlMillis = 9_000_000_000_000
 
 /** A time to live of a lease: above zero, and what etcd can grant. */
-export const ttl = (input: Duration.DurationInput): Effect.Effect<Duration.Duration, InvalidArgument> =>
-  Effect.filterOrFail(
+export const ttl = (input: Duration.DurationInput): Either.Either<Duration.Duration, InvalidArgument> =>
+  Either.filterOrLeft(
     positiveDuration("ttl", input),
     (duration) => Duration.toMillis(duration) <= maxTtlMillis,
     () =>

@@ -10,7 +10,6 @@ import type { Entry, Session, SessionExpired } from "../../Session.js"
 import * as Txn from "../../Txn.js"
 import { leaseHex } from "../ids.js"
 import type { Obligations } from "../obligations.js"
-import { debug } from "../traced.js"
 
 /** A queue entry whose turn it is. */
 export interface Won {
@@ -32,19 +31,29 @@ export interface Held {
   readonly close: Effect.Effect<void>
 }
 
-/** @param own what the stay in the queue owes: settled when the lock is released */
+/**
+ * @param own what the stay in the queue owes: settled when the lock is released
+ * @param debug whether debug logs are seen
+ */
 export const make = (
   client: EtcdClient["Type"],
   key: string,
   { entry, session }: Won,
-  own: Obligations
+  own: Obligations,
+  debug: boolean
 ): Effect.Effect<Held> => {
   const fencingToken = entry.createRevision
   const listeners = new Set<(error: LockExpired) => void>()
   let loss: LockExpired | undefined
   let released = false
-  const log = (message: string): Effect.Effect<void> =>
-    debug(message, () => ({ lock: key, lease: leaseHex(entry.lease), fencingToken: String(fencingToken) }))
+  const logging = <A>(message: string, result: A): Effect.Effect<A> =>
+    debug
+      ? Effect.annotateLogs(Effect.as(Effect.logDebug(message), result), {
+        lock: key,
+        lease: leaseHex(entry.lease),
+        fencingToken: String(fencingToken)
+      })
+      : Effect.succeed(result)
   const lose = (reason: LockExpired["reason"]): LockExpired => {
     if (loss === undefined) {
       loss = new LockExpired({ key, fencingToken, reason })
@@ -63,7 +72,7 @@ export const make = (
     released = true
     endGuard()
     endSession()
-    return Effect.zipRight(own.settle, log("lock released"))
+    return debug ? Effect.zipRight(own.settle(), logging("lock released", undefined)) : own.settle()
   })
 
   const onLost: Held["onLost"] = (notify) => {
@@ -77,9 +86,10 @@ export const make = (
     }
   }
 
-  const check: Held["check"] = Effect.suspend(() =>
-    loss === undefined ? Effect.mapError(session.check, overBy) : Effect.fail(loss)
-  )
+  const check: Held["check"] = Effect.suspend(() => {
+    if (loss !== undefined) return Effect.fail(loss)
+    return session.isOver() ? Effect.mapError(session.check, overBy) : Effect.void
+  })
 
   const isGone = Effect.map(
     client.get(entry.key),
@@ -120,7 +130,7 @@ export const make = (
           Effect.zipRight(close, held ? Effect.void : Effect.fail(new LockNotHeld({ key }))))
     ))
   }
-  return Effect.as(log("lock acquired"), { lock, check, onLost, close })
+  return logging("lock acquired", { lock, check, onLost, close })
 }
 
 /**

@@ -25,7 +25,10 @@ export interface Removal {
 }
 
 export interface Remover {
-  /** Returns when the delete is confirmed, or after a bounded time when the background has taken over. Never fails. */
+  /**
+   * Returns when the delete is confirmed, or after a bounded time when the background has taken over. Never fails. To be
+   * called when the delete is due: it looks at the state of things at once.
+   */
   readonly remove: (removal: Removal) => Effect.Effect<void>
 }
 
@@ -40,24 +43,24 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
     const backlog = new Set<Removal>()
     const pending = yield* Effect.makeLatch(false)
 
-    const attempt = (
+    const attempt = <E>(
       { confirmed, isMoot, key, txn }: Removal,
-      timeout: Duration.Duration
-    ): Effect.Effect<void, EtcdError> =>
-      Effect.suspend(() =>
-        isMoot()
-          ? Effect.sync(() => confirmed?.())
-          : Effect.matchEffect(client.txn(txn, { idempotent: true, timeout }), {
-            onSuccess: () => Effect.sync(() => confirmed?.()),
-            onFailure: (error) => {
-              // Where the lease is gone, so is the key.
-              if (error.reason === "LeaseNotFound") return Effect.sync(() => confirmed?.())
-              return isFinal(error)
-                ? Effect.logWarning(`could not delete ${key}: ${error.message}`)
-                : Effect.fail(error)
-            }
-          })
-      )
+      timeout: Duration.Duration,
+      onFailure: (error: EtcdError) => Effect.Effect<void, E>
+    ): Effect.Effect<void, E> => {
+      const done = (): Effect.Effect<void> => {
+        confirmed?.()
+        return Effect.void
+      }
+      return isMoot() ? done() : Effect.matchEffect(client.txn(txn, { idempotent: true, timeout }), {
+        onSuccess: done,
+        onFailure: (error) => {
+          // Where the lease is gone, so is the key.
+          if (error.reason === "LeaseNotFound") return done()
+          return isFinal(error) ? Effect.logWarning(`could not delete ${key}: ${error.message}`) : onFailure(error)
+        }
+      })
+    }
 
     const postpone = (removal: Removal): Effect.Effect<void> =>
       Effect.suspend(() => {
@@ -66,20 +69,15 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
       })
 
     const remove: Remover["remove"] = (removal) =>
-      Effect.suspend(() =>
-        // Once etcd has not answered, the next callers do not wait to see the same.
-        backlog.size > 0 || removal.wait === false
-          ? postpone(removal)
-          : Effect.matchEffect(attempt(removal, firstAttempt), {
-            onSuccess: () => Effect.void,
-            onFailure: () => postpone(removal)
-          })
-      )
+      // Once etcd has not answered, the next callers do not wait to see the same.
+      backlog.size > 0 || removal.wait === false
+        ? postpone(removal)
+        : attempt(removal, firstAttempt, () => postpone(removal))
 
     const work = Effect.suspend(() =>
       Effect.forEach(Array.from(backlog), (removal) =>
         Effect.zipRight(
-          attempt(removal, Duration.seconds(5)),
+          Effect.suspend(() => attempt(removal, Duration.seconds(5), Effect.fail)),
           Effect.sync(() => backlog.delete(removal))
         ), { discard: true, concurrency: 16 })
     )
