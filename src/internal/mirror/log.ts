@@ -159,8 +159,13 @@ export const make = (maxEvents: number): MirrorLog => {
       if (revision < current.revision) return true
       for (const [key, own] of current.entries) {
         const there = HashMap.get(listed, key)
-        if (Option.isNone(there) || there.value.modRevision > own.modRevision) continue
-        if (!isSame(own, there.value)) return true
+        if (Option.isNone(there)) continue
+        const { createRevision, modRevision } = there.value
+        // What was written later may be anything, unless it was there before and is another key than ours.
+        const isOther = modRevision > own.modRevision
+          ? createRevision <= own.modRevision && createRevision !== own.createRevision
+          : !isSame(own, there.value)
+        if (isOther) return true
       }
       return false
     },

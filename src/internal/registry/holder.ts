@@ -172,6 +172,8 @@ export const make = (
       Effect.suspend(() => {
         const earlier = written.has(lease)
         written.set(lease, session)
+        // Not only when no answer comes: where the client has repeated the request, its first sending may still arrive.
+        doubtUntil = clock.unsafeCurrentTimeNanos() + BigInt(Duration.toMillis(stragglersAfter)) * 1_000_000n
         return client.txn({
           compare: expected === undefined
             ? [Txn.absent(key)]
