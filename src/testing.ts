@@ -88,7 +88,8 @@ export class TestEtcd extends Context.Tag("effect-coord/TestEtcd")<TestEtcd, Eng
 export const make: (options?: Options) => Effect.Effect<Engine, never, Scope.Scope> = engine.make
 
 /**
- * One etcd for everything that the layer is provided to.
+ * One etcd for everything that the layer is provided to. It is gone with its scope: clients that are closed later do not
+ * wait for it, but cannot give back what they hold either.
  *
  * @since 0.1.0
  * @category layers

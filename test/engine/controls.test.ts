@@ -3,8 +3,14 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { EtcdError } from "../../src/EtcdError.js"
+import * as Stream from "effect/Stream"
+import * as Config from "../../src/Config.js"
+import * as Coord from "../../src/Coord.js"
+import * as Lock from "../../src/Lock.js"
+import * as Registry from "../../src/Registry.js"
 import * as TestEtcd from "../../src/testing.js"
 import { call, connect, create, failure, keysOf, openLease, openWatch, outcome, settle, show } from "./support.js"
 
@@ -146,11 +152,59 @@ describe("callers", () => {
       )
       yield* Deferred.await(started)
       yield* settle
+      const watch = yield* Scope.extend(openWatch(client), outer)
+      const lease = yield* Scope.extend(openLease(client), outer)
+      yield* watch.send(create("a"))
       yield* Scope.close(scope, Exit.void)
-      assert.strictEqual((yield* Fiber.join(writing)).reason, "Unavailable")
-      assert.instanceOf(yield* failure(client.range({ key: "a" }, call)), EtcdError)
+      assert.deepStrictEqual(outcome(yield* Fiber.join(writing)), ["Unavailable", true])
+      // what comes later is refused for good: a client that tried again would wait for a time that does not pass
+      const errors = [
+        yield* failure(client.range({ key: "a" }, call)),
+        yield* watch.ended,
+        yield* lease.ended,
+        yield* Effect.flatMap(Scope.extend(openWatch(client), outer), ({ ended }) => ended),
+        yield* Effect.flatMap(Scope.extend(etcd.transport(), outer), (late) =>
+          failure(late.put({ key: "a", value: "" }, call)))
+      ]
+      for (const error of errors) {
+        assert.deepStrictEqual(outcome(error), ["InvalidRequest", false])
+        assert.match(error.message, /the etcd of this test is closed/)
+      }
       yield* Scope.close(outer, Exit.void)
     }))
+
+  const troubles: Record<string, (etcd: TestEtcd.Engine) => Effect.Effect<void>> = {
+    "is well": () => Effect.void,
+    "is down": ({ down }) => down,
+    "does not answer": ({ stall }) => stall()
+  }
+  for (const [how, hurt] of Object.entries(troubles)) {
+    it.effect(`that are closed after an engine that ${how} do not wait, though time stands still`, () =>
+      Effect.gen(function*() {
+        const engine = yield* Scope.make()
+        const outer = yield* Scope.make()
+        const etcd = yield* Scope.extend(TestEtcd.make(), engine)
+        const process = yield* Layer.buildWithScope(
+          Layer.provide(
+            Layer.provide(Coord.layerServices(), TestEtcd.client()),
+            Layer.succeed(TestEtcd.TestEtcd, etcd)
+          ),
+          outer
+        )
+        yield* Effect.gen(function*() {
+          yield* Lock.acquire("a")
+          yield* Effect.forkScoped(Lock.acquire("a"))
+          yield* Registry.register({ id: "u1", name: "user", address: "127.0.0.1", port: 8080 })
+          yield* Config.compareAndSet("a", Schema.Int, 1, 0n)
+          yield* Effect.forkScoped(Stream.runDrain(Config.watch("a", Schema.Int)))
+        }).pipe(Effect.provide(process), Scope.extend(outer))
+        yield* settle
+        assert.isAbove((yield* etcd.usage).watchers, 2)
+        yield* hurt(etcd)
+        yield* Scope.close(engine, Exit.void)
+        yield* Scope.close(outer, Exit.void)
+      }))
+  }
 
   it.effect("get the etcd of a layer", () =>
     Effect.scoped(Effect.gen(function*() {

@@ -11,7 +11,8 @@ export interface Endpoint {
   readonly cut: (calls: Status, streams: Status) => void
   /** A stall ended. */
   readonly resume: () => void
-  readonly close: () => void
+  /** The engine is gone. */
+  readonly abandon: () => void
   readonly callsInFlight: () => number
   readonly watchStreams: () => number
   readonly leaseStreams: () => number

@@ -2,6 +2,7 @@
  * The engine's network and its clock: jobs run one after another in the order in which they were posted, never inside
  * the code that posted them; and one fibre sleeps until the earliest deadline.
  */
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -14,6 +15,8 @@ export interface Turns {
   readonly at: (time: bigint, job: () => void) => () => void
   /** To be called when `Options.deadline` became earlier. */
   readonly wake: () => void
+  /** The end of time: no deadline comes any more, and jobs run as soon as whoever posted them is done. */
+  readonly stop: () => void
 }
 
 export interface Options {
@@ -54,6 +57,12 @@ export const make = (options: Options): Effect.Effect<Turns, never, Scope.Scope>
       Effect.annotateLogs("fiber", "effect-coord/engine/turns"),
       Effect.forkScoped
     )
+
+    let stopped = false
+    const stop = () => {
+      stopped = true
+      Effect.runSync(Queue.takeAll(jobs)).pipe(Chunk.forEach((job) => queueMicrotask(job)))
+    }
 
     const alarms = new Set<Alarm>()
     const changed = Effect.unsafeMakeLatch()
@@ -104,7 +113,11 @@ export const make = (options: Options): Effect.Effect<Turns, never, Scope.Scope>
     return {
       now,
       post: (job) => {
-        Queue.unsafeOffer(jobs, job)
+        if (stopped) {
+          queueMicrotask(job)
+        } else {
+          Queue.unsafeOffer(jobs, job)
+        }
       },
       at: (time, job) => {
         const alarm: Alarm = { time, job }
@@ -114,6 +127,7 @@ export const make = (options: Options): Effect.Effect<Turns, never, Scope.Scope>
           alarms.delete(alarm)
         }
       },
-      wake
+      wake,
+      stop
     }
   })

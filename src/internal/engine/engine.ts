@@ -72,8 +72,14 @@ export const make = (options: Options = {}): Effect.Effect<Engine, never, Scope.
       return link
     }
 
-    // nobody may wait for an engine that is gone
-    yield* Effect.addFinalizer(() => Effect.sync(() => root.endpoints.forEach((endpoint) => endpoint.close())))
+    let isGone = false
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        isGone = true
+        turns.stop()
+        root.endpoints.forEach((endpoint) => endpoint.abandon())
+      })
+    )
 
     /** What a control does to the member; leases that are over end first, as they would before any request. */
     const control = <A>(body: () => A): Effect.Effect<A> =>
@@ -101,6 +107,9 @@ export const make = (options: Options = {}): Effect.Effect<Engine, never, Scope.
             const link = name === undefined ? new Link(root) : linkOf(name)
             const connection = new Connection(server, link)
             link.attach(connection)
+            if (isGone) {
+              connection.abandon()
+            }
             return { connection, link }
           }),
           ({ connection, link }) =>

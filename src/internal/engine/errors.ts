@@ -14,6 +14,12 @@ export const notConnected: Status = {
 
 export const closed: Status = { code: Code.Unavailable, details: "Channel closed before call started" }
 
+/** What a client hears that lives longer than the engine. It is final, so that nobody waits to try again. */
+export const gone: Status = {
+  code: Code.FailedPrecondition,
+  details: "the etcd of this test is closed: its scope ended before the client's"
+}
+
 export const deadlineExceeded = (timeoutMillis: number): Status => ({
   code: Code.DeadlineExceeded,
   details: `Deadline exceeded after ${(timeoutMillis / 1000).toFixed(3)}s,remote_addr=${endpoint}`
