@@ -1,16 +1,21 @@
 /** One etcd under random operations: carries them out, and writes its answers down without what is its own. */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import type { WatchError, WatchEvent } from "../../../src/EtcdClient.js"
 import type { EtcdError } from "../../../src/EtcdError.js"
 import type * as Txn from "../../../src/Txn.js"
+import type { Deviation } from "../deviations.js"
 import { type Client, Notation, text } from "../support.js"
 import { defined } from "./operations.js"
 import type * as Operations from "./operations.js"
 
-/** A key behind all others, which ends what watches tell. */
-const last = "~"
+/** A key behind all others: its changes end what watches without an upper end tell. */
+const last = "\uffff"
+
+/** Silence of both would look like agreement. */
+const inTime = (problem: string) =>
+  Effect.timeoutFailCause({ duration: "15 seconds", onTimeout: () => Cause.die(new Error(problem)) })
 
 export interface Subject {
   /** Its answer, or its refusal, for comparison with those of others. */
@@ -19,10 +24,18 @@ export interface Subject {
   readonly told: Effect.Effect<unknown, WatchError>
 }
 
-/** Begins with an empty etcd, whose past is compacted. Lease ids and the prefix are shared with those it is compared to. */
+/** What a subject shares with those it is compared to. */
+export interface Shared {
+  readonly prefix: string
+  readonly firstLease: bigint
+  /** What the versions that are compared do not have in common is left out of the answers. */
+  readonly deviations: ReadonlySet<Deviation>
+}
+
+/** Begins with an empty etcd, whose past is compacted. */
 export const make = (
   client: Client,
-  { firstLease, prefix }: { readonly firstLease: bigint; readonly prefix: string }
+  { deviations, firstLease, prefix }: Shared
 ): Effect.Effect<Subject, WatchError, Scope.Scope> =>
   Effect.gen(function*() {
     yield* client.delete({ key: "\0", rangeEnd: "\0" })
@@ -31,6 +44,7 @@ export const make = (
     const base = header.revision
     yield* client.compact(base)
     let newest = base
+    let compacted = base
 
     const notation = new Notation(base, prefix)
     const { rev } = notation
@@ -153,12 +167,16 @@ export const make = (
     }
 
     /** Two changes that tell a watch, whatever it leaves out, that it has heard everything before them. */
-    const mark = Effect.gen(function*() {
-      yield* client.put({ key: prefix + last, value: "" })
-      newest = (yield* client.delete({ key: prefix + last })).header.revision
-    })
+    const mark = (key = last) =>
+      Effect.gen(function*() {
+        yield* client.put({ key: prefix + key, value: "" })
+        newest = (yield* client.delete({ key: prefix + key })).header.revision
+      })
 
     const isMark = ({ kv }: WatchEvent): boolean => kv.modRevision === newest || kv.modRevision === newest - 1n
+
+    const mayBeLost = ({ _tag, kv }: WatchEvent): boolean =>
+      deviations.has("lostDeleteAtCompaction") && _tag === "Delete" && kv.modRevision === compacted
 
     const watch = (request: Extract<Operations.Operation, { readonly _tag: "Watch" }>) =>
       Effect.gen(function*() {
@@ -166,18 +184,19 @@ export const make = (
         const asked = revision(request.revision) ?? 0n
         const startRevision = asked < 0n ? 0n : asked > newest ? newest + 1n : asked
         const isPast = startRevision !== 0n && startRevision <= newest
-        if (isPast) yield* mark
+        const marking = mark(request.to._tag === "End" ? last : request.key)
+        if (isPast) yield* marking
         const { next } = yield* client.openWatch({
-          ...span({ key: request.key, to: { _tag: "End" } }),
+          ...span(request),
           startRevision,
           prevKv: request.prevKv,
           noPut: request.filter === "noPut",
           noDelete: request.filter === "noDelete"
         })
-        if (!isPast) yield* mark
+        if (!isPast) yield* marking
         const events: Array<WatchEvent> = []
         while (!events.some(isMark)) events.push(...(yield* next))
-        return events.filter((event) => !isMark(event)).map(event)
+        return events.filter((event) => !isMark(event) && !mayBeLost(event)).map(event)
       }).pipe(Effect.scoped)
 
     const onLease = (
@@ -205,6 +224,12 @@ export const make = (
       }
     }
 
+    const compact = (revision: bigint, physical: boolean) =>
+      Effect.map(client.compact(revision, { physical }), (header) => {
+        compacted = revision
+        return at(header)
+      })
+
     const perform = (operation: Operations.Operation): Effect.Effect<unknown, WatchError> => {
       switch (operation._tag) {
         case "Range":
@@ -218,7 +243,7 @@ export const make = (
         case "KeepAlive":
           return onLease(operation)
         case "Compact":
-          return Effect.map(client.compact(revision(operation.revision) ?? 0n, operation), at)
+          return compact(revision(operation.revision) ?? 0n, operation.physical)
         case "Watch":
           return watch(operation)
       }
@@ -241,13 +266,13 @@ export const make = (
       run: (operation) =>
         perform(operation).pipe(
           Effect.match({ onSuccess: (answer) => ({ answer }), onFailure: (error) => ({ refusal: refusal(error) }) }),
-          Effect.timeoutTo({ duration: "15 seconds", onSuccess: identity, onTimeout: () => "no answer" })
+          inTime(`no answer to ${operation._tag}`)
         ),
       told: Effect.gen(function*() {
-        yield* mark
+        yield* mark()
         const events: Array<WatchEvent> = []
         while (!events.some(({ kv }) => kv.modRevision === newest)) events.push(...yield* everything.next)
         return events.map(event)
-      }).pipe(Effect.timeoutTo({ duration: "15 seconds", onSuccess: identity, onTimeout: () => "not everything" }))
+      }).pipe(inTime("a watch has not told everything"))
     }
   })
