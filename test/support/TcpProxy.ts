@@ -1,9 +1,11 @@
 /**
  * A TCP proxy for tests that hurt connections: it cuts, refuses, stalls, swallows and slows what passes through it.
  */
-import { Data, Effect } from "effect"
+import { Data, Deferred, Effect, FiberId } from "effect"
 import type { Scope } from "effect"
 import * as Net from "node:net"
+import type { Frame } from "./http2Frames.js"
+import { FrameReader, UnaryCalls } from "./http2Frames.js"
 import { freePort } from "./ports.js"
 import type { Way, WayState } from "./proxyPipe.js"
 import { initialState, Pipe } from "./proxyPipe.js"
@@ -46,10 +48,28 @@ export interface TcpProxy {
   }) => Effect.Effect<void>
   /** Lets so many more bytes pass, and then cuts all connections, once. */
   readonly cutAfterBytes: (count: number, direction: Way) => Effect.Effect<void>
-  /** Ends stall, black hole, slowness and a pending cut. Bytes that were swallowed are lost. */
+  /** Lets so many more frames of HTTP/2 pass, and then cuts all connections, once. */
+  readonly cutAfterFrame: (count: number, direction: Way) => Effect.Effect<void>
+  /** Notes the frames of HTTP/2 that are forwarded from now on; those of one direction in their order. */
+  readonly recordFrames: Effect.Effect<{ readonly frames: Effect.Effect<ReadonlyArray<Frame>> }>
+  /**
+   * Loses the next answer to a unary call, after letting `after` others pass: the server has carried the call out, and
+   * instead of its answer the client gets the end of the connection. `lost` succeeds when that has happened. Several of
+   * these wait for one another.
+   */
+  readonly loseResponse: (
+    options?: { readonly after?: number | undefined }
+  ) => Effect.Effect<{ readonly lost: Effect.Effect<void> }>
+  /** Ends stall, black hole, slowness, pending cuts and losses. Bytes that were swallowed are lost. */
   readonly resume: Effect.Effect<void>
   /** Sends new connections to another server. */
   readonly retarget: (endpoint: string) => Effect.Effect<void>
+}
+
+/** An answer that is to be lost. */
+interface Loss {
+  after: number
+  readonly lost: Deferred.Deferred<void>
 }
 
 interface Connection {
@@ -69,6 +89,8 @@ const parse = (endpoint: string): { readonly host: string; readonly port: number
 class Proxy {
   readonly states: Record<Way, WayState> = { up: initialState(), down: initialState() }
   readonly connections = new Set<Connection>()
+  readonly recordings = new Set<Array<Frame>>()
+  losses: Array<Loss> = []
   accepted = 0
   target: { readonly host: string; readonly port: number }
   private listener: Net.Server | undefined
@@ -101,11 +123,32 @@ class Proxy {
   private connect(client: Net.Socket): void {
     this.accepted++
     const server = new Net.Socket({ allowHalfOpen: true }).setNoDelay(true)
-    const cut = () => this.cut(false)
+    const cutAll = () => this.cut(false)
+    const calls = new UnaryCalls()
+    const frames = (way: Way) =>
+      new FrameReader(this.accepted, way, {
+        before: (frame) => {
+          if (this.states[way].frameBudget <= 0) return cutAll
+          const loss = calls.notice(frame) ? this.takeLoss() : undefined
+          return loss === undefined ? undefined : () => {
+            this.cutOne(connection)
+            Deferred.unsafeDone(loss.lost, Effect.void)
+          }
+        },
+        after: (frame) => {
+          for (const recording of this.recordings) {
+            recording.push(frame)
+          }
+          return --this.states[way].frameBudget <= 0 ? cutAll : undefined
+        }
+      })
     const connection: Connection = {
       client,
       server,
-      pipes: [new Pipe(client, server, this.states.up, cut), new Pipe(server, client, this.states.down, cut)]
+      pipes: [
+        new Pipe(client, server, this.states.up, frames("up"), cutAll),
+        new Pipe(server, client, this.states.down, frames("down"), cutAll)
+      ]
     }
     this.connections.add(connection)
     const closed = () => {
@@ -120,6 +163,18 @@ class Proxy {
     }
   }
 
+  /** Called for the answer to a unary call: the loss that it falls to, if it does. */
+  private takeLoss(): Loss | undefined {
+    const next = this.losses.at(0)
+    return next === undefined || next.after-- > 0 ? undefined : this.losses.shift()
+  }
+
+  private cutOne(connection: Connection): void {
+    connection.client.destroy()
+    connection.server.destroy()
+    this.connections.delete(connection)
+  }
+
   cut(reset: boolean): void {
     for (const { client, server } of this.connections) {
       for (const socket of [client, server]) {
@@ -131,8 +186,10 @@ class Proxy {
       }
     }
     this.connections.clear()
-    this.states.up.budget = Infinity
-    this.states.down.budget = Infinity
+    for (const state of [this.states.up, this.states.down]) {
+      state.budget = Infinity
+      state.frameBudget = Infinity
+    }
   }
 
   change(direction: Direction, changes: Partial<WayState>): void {
@@ -175,15 +232,29 @@ export const make = (target: string): Effect.Effect<TcpProxy, TcpProxyError, Sco
       slow: ({ bytesPerSecond = Infinity, direction = "both", latency = 0 }) =>
         Effect.sync(() => proxy.change(direction, { latency, bytesPerSecond })),
       cutAfterBytes: (count, direction) => Effect.sync(() => proxy.change(direction, { budget: count })),
-      resume: Effect.sync(() =>
+      cutAfterFrame: (count, direction) => Effect.sync(() => proxy.change(direction, { frameBudget: count })),
+      recordFrames: Effect.sync(() => {
+        const frames: Array<Frame> = []
+        proxy.recordings.add(frames)
+        return { frames: Effect.sync(() => frames.slice()) }
+      }),
+      loseResponse: ({ after = 0 } = {}) =>
+        Effect.sync(() => {
+          const lost = Deferred.unsafeMake<void>(FiberId.none)
+          proxy.losses.push({ after, lost })
+          return { lost: Deferred.await(lost) }
+        }),
+      resume: Effect.sync(() => {
+        proxy.losses = []
         proxy.change("both", {
           stalled: false,
           swallow: false,
           latency: 0,
           bytesPerSecond: Infinity,
-          budget: Infinity
+          budget: Infinity,
+          frameBudget: Infinity
         })
-      ),
+      }),
       retarget: (endpoint) => Effect.sync(() => void (proxy.target = parse(endpoint)))
     }
   })

@@ -2,6 +2,7 @@
  * One direction of one connection through the proxy: a queue between two sockets that a shared state holds up.
  */
 import type { Socket } from "node:net"
+import type { FrameReader } from "./http2Frames.js"
 
 /** The direction of bytes: `up` from client to server, `down` from server to client. */
 export type Way = "up" | "down"
@@ -15,6 +16,8 @@ export interface WayState {
   bytesPerSecond: number
   /** How many more bytes may pass before all connections are cut. */
   budget: number
+  /** How many more frames of HTTP/2 may pass before all connections are cut. */
+  frameBudget: number
   /** How many bytes have passed. */
   bytes: number
 }
@@ -25,6 +28,7 @@ export const initialState = (): WayState => ({
   latency: 0,
   bytesPerSecond: Infinity,
   budget: Infinity,
+  frameBudget: Infinity,
   bytes: 0
 })
 
@@ -43,15 +47,19 @@ export class Pipe {
   private queued = 0
   private timer: NodeJS.Timeout | undefined
   private blocked = false
+  /** Nothing more passes: a cut is due. */
+  private stopped = false
   private readonly source: Socket
   private readonly sink: Socket
   private readonly state: WayState
+  private readonly frames: FrameReader
   private readonly exhausted: () => void
 
-  constructor(source: Socket, sink: Socket, state: WayState, exhausted: () => void) {
+  constructor(source: Socket, sink: Socket, state: WayState, frames: FrameReader, exhausted: () => void) {
     this.source = source
     this.sink = sink
     this.state = state
+    this.frames = frames
     this.exhausted = exhausted
     source.on("data", (chunk: Buffer) => this.push(chunk))
     source.on("end", () => this.push("end"))
@@ -80,7 +88,7 @@ export class Pipe {
   pump(): void {
     clearTimeout(this.timer)
     this.timer = undefined
-    while (!this.state.stalled && !this.blocked && this.queue.length > 0 && !this.sink.destroyed) {
+    while (!this.stopped && !this.state.stalled && !this.blocked && this.queue.length > 0 && !this.sink.destroyed) {
       const { content, due } = this.queue[0]
       const wait = due - Date.now()
       if (wait > 0) {
@@ -118,20 +126,26 @@ export class Pipe {
       return true
     }
     const rate = this.state.bytesPerSecond
-    const size = Math.min(chunk.length, this.state.budget, Math.max(1, Math.floor(rate * slice / 1000)))
+    const allowed = Math.min(chunk.length, this.state.budget, Math.max(1, Math.floor(rate * slice / 1000)))
+    const { size, stop } = this.frames.read(chunk.subarray(0, allowed))
     if (size < chunk.length) {
       this.queue.unshift({ due, content: chunk.subarray(size) })
     }
     this.queued -= size
     this.state.bytes += size
     this.state.budget -= size
-    if (size > 0) {
-      this.blocked = !this.sink.write(chunk.subarray(0, size))
-    }
-    if (this.state.budget <= 0) {
-      this.exhausted()
+    const cut = stop ?? (this.state.budget <= 0 ? this.exhausted : undefined)
+    if (cut !== undefined) {
+      this.stopped = true
+      // Not before the bytes are on their way: a cut throws away what is still in this process.
+      if (size > 0) {
+        this.sink.write(chunk.subarray(0, size), cut)
+      } else {
+        cut()
+      }
       return false
     }
+    this.blocked = !this.sink.write(chunk.subarray(0, size))
     if (rate < Infinity) {
       this.timer = setTimeout(() => this.pump(), size / rate * 1000)
       return false
