@@ -1,0 +1,96 @@
+/** The library's own runs of the workloads. */
+import { Effect, Option } from "effect"
+import * as Library from "./library.js"
+import type { Peer, Workload } from "./peer.js"
+import { ownLock, readKey, value, valueLength, writeKey } from "./peer.js"
+import type { Settings } from "./protocol.js"
+
+export const open = async (settings: Settings): Promise<Peer> => {
+  const { close, modules, workload } = await Library.open(settings)
+  const { EtcdClient, Lock } = modules
+
+  /** One call after the other. */
+  const calling = <A, E>(
+    make: (client: typeof EtcdClient.EtcdClient.Service) => () => Effect.Effect<A, E>,
+    check: (result: A) => boolean
+  ): Workload =>
+    workload((slice, meter) =>
+      Effect.map(EtcdClient.EtcdClient, (client) => {
+        const done = meter.operation("call")
+        return Library.fibres(slice, meter, () => ({
+          body: make(client),
+          step: (result, begin) => {
+            done(begin)
+            if (!check(result)) throw new Error("a key is missing")
+          }
+        }))
+      })
+    )
+
+  const get = calling(
+    (client) => () => client.get(readKey()),
+    (kv) => Option.isSome(kv) && kv.value.value.length === valueLength
+  )
+
+  const put = calling((client) => () => client.put({ key: writeKey(), value }), () => true)
+
+  const lock = workload((slice, meter) =>
+    Effect.map(Lock.Lock, (locks) => {
+      const acquired = meter.part("acquire")
+      const done = meter.operation("cycle")
+      return Library.fibres(slice, meter, (index) => {
+        const key = ownLock(slice, index)
+        return {
+          body: () => {
+            const begin = meter.now()
+            return locks.withLock(key)(Effect.sync(() => acquired(begin)))
+          },
+          step: (_, begin) => done(begin)
+        }
+      })
+    })
+  )
+
+  const acquire = workload((slice, meter) =>
+    Effect.map(Lock.Lock, (locks) => {
+      const acquired = meter.part("acquire")
+      const done = meter.operation("cycle")
+      return Library.fibres(slice, meter, (index) => {
+        const key = ownLock(slice, index)
+        return {
+          body: () => {
+            const begin = meter.now()
+            return Effect.scoped(Effect.map(locks.acquire(key), () => acquired(begin)))
+          },
+          step: (_, begin) => done(begin)
+        }
+      })
+    })
+  )
+
+  /** A hand-over lasts from the end of one body to the begin of the next. */
+  const contended = workload((slice, meter) =>
+    Effect.map(Lock.Lock, (locks) => {
+      const handOver = meter.part("hand-over")
+      const done = meter.operation("cycle")
+      const key = `bench/${slice.name}`
+      let releasedAt = 0
+      let held = false
+      const body = Effect.sync(() => {
+        if (held) throw new Error("two hold the lock")
+        held = true
+        if (releasedAt > 0) handOver(releasedAt)
+        held = false
+        releasedAt = meter.now()
+      })
+      const taking = Library.fibres(slice, meter, () => ({
+        body: () => locks.withLock(key)(body),
+        step: (_, begin) => done(begin)
+      }))
+      // Who still waits at the end does not wait for its turn.
+      return Effect.raceFirst(taking, Effect.promise(() => meter.ended))
+    })
+  )
+
+  return { workloads: { get, put, lock, acquire, contended }, close }
+}

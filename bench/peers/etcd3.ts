@@ -1,0 +1,58 @@
+/** The npm package etcd3, as its users use it. */
+import { Etcd3 } from "etcd3"
+import type { Peer, Workload } from "./peer.js"
+import { calls, loops, ownLock, readKey, value, valueLength, writeKey } from "./peer.js"
+import type { Settings } from "./protocol.js"
+
+export const open = async (settings: Settings): Promise<Peer> => {
+  const client = new Etcd3({ hosts: `http://${settings.endpoint}` })
+
+  const get = calls(async () => {
+    const found = await client.get(readKey()).buffer()
+    if (found?.length !== valueLength) throw new Error("a key is missing")
+  })
+
+  const put = calls(async () => {
+    await client.put(writeKey()).value(value)
+  })
+
+  /** The least that makes a lock: one lease for all, a compare and a put, and a delete. It fails where it had to wait. */
+  const lock: Workload = async (slice, meter) => {
+    const lease = client.lease(60)
+    const id = await lease.grant()
+    const acquired = meter.part("acquire")
+    const done = meter.operation("cycle")
+    const run = loops(slice, meter, async (worker) => {
+      const key = `/locks/${ownLock(slice, worker)}`
+      const begin = meter.now()
+      const { succeeded } = await client.if(key, "Create", "==", 0).then(client.put(key).value("").lease(id)).commit()
+      if (!succeeded) throw new Error("an own key was there already")
+      acquired(begin)
+      await client.delete().key(key)
+      done(begin)
+    })
+    return async () => {
+      await run()
+      await lease.revoke()
+    }
+  }
+
+  /** Its own lock, which has a lease each. */
+  const native: Workload = async (slice, meter) => {
+    const acquired = meter.part("acquire")
+    const done = meter.operation("cycle")
+    return loops(slice, meter, async (worker) => {
+      const lock = client.lock(`/locks/${ownLock(slice, worker)}`).ttl(60)
+      const begin = meter.now()
+      await lock.acquire()
+      acquired(begin)
+      await lock.release()
+      done(begin)
+    })
+  }
+
+  return {
+    workloads: { get, put, lock, acquire: lock, "lock-native": native },
+    close: async () => client.close()
+  }
+}
