@@ -8,6 +8,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
+import { Etcd3 } from "etcd3"
+import { fromEtcd3, instanceOptions } from "../../src/etcd3.js"
 import * as EtcdClient from "../../src/EtcdClient.js"
 import * as client from "../../src/internal/client.js"
 import * as clientOptions from "../../src/internal/options.js"
@@ -59,23 +61,43 @@ export const engine: Layer.Layer<Backend> = Layer.effect(
   }))
 ).pipe(Layer.provide(EtcdClient.layerMemory))
 
-/** A server of this version, started for the suite. */
-export const etcd = (version: string): Layer.Layer<Backend, EtcdServer.EtcdServerError> =>
+/** Servers of this version, started for the suite, and clients of them. */
+const real = (
+  version: string,
+  makeClients: (
+    endpoint: string
+  ) => Effect.Effect<(namespace?: string) => Effect.Effect<Client, never, Scope.Scope>, never, Scope.Scope>
+): Layer.Layer<Backend, EtcdServer.EtcdServerError> =>
   Layer.scoped(
     Backend,
     Effect.gen(function*() {
       const { endpoint, version: running } = yield* EtcdServer.EtcdServer
-      const outside = yield* Effect.orDie(EtcdClient.make({ endpoints: endpoint }))
+      const makeClient = yield* makeClients(endpoint)
+      const outside = yield* makeClient()
       return {
         client: outside,
         version: `${version}.`,
         deviations: deviationsOf(running),
-        pair: (namespace) =>
-          Effect.map(Effect.orDie(EtcdClient.make({ endpoints: endpoint, namespace })), (inside) => ({
-            outside,
-            inside
-          })),
+        pair: (namespace) => Effect.map(makeClient(namespace), (inside) => ({ outside, inside })),
         passingTime: (effect) => effect
       }
     })
   ).pipe(Layer.provide(EtcdServer.layer({ version })))
+
+/** Clients of our own. */
+export const etcd = (version: string): Layer.Layer<Backend, EtcdServer.EtcdServerError> =>
+  real(
+    version,
+    (endpoint) => Effect.succeed((namespace) => Effect.orDie(EtcdClient.make({ endpoints: endpoint, namespace })))
+  )
+
+/** Clients over one instance of etcd3. */
+export const etcd3 = (version: string): Layer.Layer<Backend, EtcdServer.EtcdServerError> =>
+  real(version, (endpoint) =>
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => new Etcd3({ hosts: `http://${endpoint}`, ...instanceOptions })),
+        (instance) => Effect.sync(() => instance.close())
+      ),
+      (instance) => (namespace) => Effect.orDie(fromEtcd3(instance, { namespace }))
+    ))
