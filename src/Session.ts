@@ -21,6 +21,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { inBackground } from "./internal/background.js"
+import { Bag } from "./internal/bag.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
 import { Obligations } from "./internal/obligations.js"
 import * as EntryNames from "./internal/session/entryNames.js"
@@ -221,7 +222,7 @@ const makeChecked = (
     const granting = yield* Effect.makeSemaphore(1)
     let lease: bigint | undefined
     let ended: SessionExpired | undefined
-    const notifyAtEnd = new Set<(error: SessionExpired) => void>()
+    const notifyAtEnd = new Bag<(error: SessionExpired) => void>()
     /** On the monotonic clock: until then the lease can be relied on. */
     let deadline = 0n
 
@@ -237,8 +238,7 @@ const makeChecked = (
       Effect.suspend(() => {
         if (ended !== undefined) return Effect.succeed(ended)
         const error = ended = new SessionExpired({ lease: lease ?? 0n, reason })
-        for (const notify of notifyAtEnd) notify(error)
-        notifyAtEnd.clear()
+        for (const notify of notifyAtEnd.values()) notify(error)
         return Deferred.fail(over, ended).pipe(
           Effect.zipRight(SubscriptionRef.set(state, { _tag: "Expired", error: ended })),
           Effect.zipRight(reason === "closed" ? Effect.void : Effect.logWarning(ended.message)),
@@ -440,10 +440,7 @@ const makeChecked = (
           notify(ended)
           return () => {}
         }
-        notifyAtEnd.add(notify)
-        return () => {
-          notifyAtEnd.delete(notify)
-        }
+        return notifyAtEnd.add(notify)
       },
       remove
     }

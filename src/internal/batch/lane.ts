@@ -10,8 +10,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import { constVoid } from "effect/Function"
 import { EtcdError } from "../../EtcdError.js"
 import type { Header, Op, OpResponse, TxnResponse } from "../../Txn.js"
+import { Bag } from "../bag.js"
 import { Code, Statuses } from "../etcdErrors.js"
 import type { CallOptions } from "../transport.js"
 import type { Footprint } from "./footprint.js"
@@ -82,6 +84,7 @@ interface Flight {
   fiber: Fiber.RuntimeFiber<void> | undefined
   /** How many still wait for its answers. */
   waiting: number
+  land: () => void
 }
 
 /** Refusals that one member alone can be the reason of: each gets its own answer, by itself. */
@@ -161,7 +164,7 @@ class Batch {
 
 export class Lane {
   readonly #options: LaneOptions
-  readonly #flights = new Set<Flight>()
+  readonly #flights = new Bag<Flight>()
   #queue: Array<Waiting> = []
   /** How many in the queue are eager. */
   #eager = 0
@@ -204,9 +207,10 @@ export class Lane {
         footprints: () => [part().footprint],
         union: undefined,
         fiber: undefined,
-        waiting: 1
+        waiting: 1,
+        land: constVoid
       }
-      this.#flights.add(flight)
+      flight.land = this.#flights.add(flight)
       return Effect.matchCauseEffect(restore(alone(options)), {
         onFailure: (cause) => {
           this.#landed(flight)
@@ -333,7 +337,7 @@ export class Lane {
   /** Whether something that came before and is not done writes what the member writes. */
   #mustFollow({ part: { footprint } }: Waiting, before: Footprints): boolean {
     if (before.writeSame(footprint)) return true
-    for (const flight of this.#flights) {
+    for (const flight of this.#flights.values()) {
       if (writesSame(flight, footprint)) return true
     }
     return false
@@ -348,10 +352,11 @@ export class Lane {
       footprints: () => members.map(({ part }) => part.footprint),
       union: undefined,
       fiber: undefined,
-      waiting: members.length
+      waiting: members.length,
+      land: constVoid
     }
     for (const member of members) member.flight = flight
-    this.#flights.add(flight)
+    flight.land = this.#flights.add(flight)
     const timeoutMillis = Math.max(1, deadline - this.#now())
     const [first] = members
     const call = members.length === 1 ? first.alone({ timeoutMillis }) : this.#together(members, deadline)
@@ -404,7 +409,7 @@ export class Lane {
   }
 
   #landed(flight: Flight): void {
-    this.#flights.delete(flight)
+    flight.land()
     if (this.#queue.length > 0) this.#flushSoon()
   }
 
@@ -415,7 +420,7 @@ export class Lane {
       if (!isOver && deadline < nearest) nearest = deadline
     }
     this.#queue.forEach(look)
-    for (const { deadline, members } of this.#flights) {
+    for (const { deadline, members } of this.#flights.values()) {
       for (const member of members) if (member.deadline < deadline) look(member)
     }
     if (nearest === Infinity || this.#alarm !== undefined && this.#alarm.time <= nearest) return
@@ -433,7 +438,7 @@ export class Lane {
     this.#alarm = undefined
     const now = this.#now()
     for (const member of this.#queue) if (!member.isOver && member.deadline <= now) member.fail(tooLate)
-    for (const flight of this.#flights) {
+    for (const flight of this.#flights.values()) {
       for (const member of flight.members) {
         if (member.isOver || member.deadline > now) continue
         member.fail(problem(

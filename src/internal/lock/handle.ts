@@ -3,11 +3,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as RuntimeFlags from "effect/RuntimeFlags"
+import * as RuntimeFlagsPatch from "effect/RuntimeFlagsPatch"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { Body, LockHandle, WithLockOptions } from "../../Lock.js"
 import { LockExpired, LockNotHeld } from "../../LockError.js"
 import type { Entry, Session, SessionExpired } from "../../Session.js"
 import * as Txn from "../../Txn.js"
+import { Bag } from "../bag.js"
 import { leaseHex } from "../ids.js"
 import type { Obligations } from "../obligations.js"
 
@@ -43,7 +46,7 @@ export const make = (
   debug: boolean
 ): Effect.Effect<Held> => {
   const fencingToken = entry.createRevision
-  const listeners = new Set<(error: LockExpired) => void>()
+  const listeners = new Bag<(error: LockExpired) => void>()
   let loss: LockExpired | undefined
   let released = false
   const logging = <A>(message: string, result: A): Effect.Effect<A> =>
@@ -57,8 +60,7 @@ export const make = (
   const lose = (reason: LockExpired["reason"]): LockExpired => {
     if (loss === undefined) {
       loss = new LockExpired({ key, fencingToken, reason })
-      for (const notify of listeners) notify(loss)
-      listeners.clear()
+      for (const notify of listeners.values()) notify(loss)
     }
     return loss
   }
@@ -80,10 +82,7 @@ export const make = (
       notify(loss)
       return () => {}
     }
-    listeners.add(notify)
-    return () => {
-      listeners.delete(notify)
-    }
+    return listeners.add(notify)
   }
 
   const check: Held["check"] = Effect.suspend(() => {
@@ -134,6 +133,22 @@ export const make = (
 }
 
 /**
+ * A fibre that does not appear in Effect's metrics of fibres, as it is nobody's but ours, and as those would double what it
+ * costs; what runs in it, and the fibres started there, are as they would be.
+ */
+const forkUncounted = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Fiber.RuntimeFiber<A, E>, never, R> =>
+  Effect.withFiberRuntime((_, { runtimeFlags }) =>
+    RuntimeFlags.isEnabled(runtimeFlags, RuntimeFlags.RuntimeMetrics)
+      ? Effect.withRuntimeFlagsPatch(
+        Effect.forkDaemon(
+          Effect.withRuntimeFlagsPatch(effect, RuntimeFlagsPatch.enable(RuntimeFlags.RuntimeMetrics))
+        ),
+        RuntimeFlagsPatch.disable(RuntimeFlags.RuntimeMetrics)
+      )
+      : Effect.forkDaemon(effect)
+  )
+
+/**
  * Runs the body, interrupted at the loss of the lock, and releases the lock in the end. A body that ends after the loss was
  * not protected to its end either.
  *
@@ -146,12 +161,13 @@ export const protect = <A, E, R>(
   restore: Restore
 ): Effect.Effect<A, E | LockExpired, R> =>
   Effect.flatMap(
-    Effect.forkDaemon(restore(Effect.isEffect(body) ? body : Effect.suspend(() => body(held.lock)))),
+    forkUncounted(restore(Effect.isEffect(body) ? body : Effect.suspend(() => body(held.lock)))),
     (fiber) => {
+      const refs = fiber.getFiberRefs()
+      // Nothing is taken back when this is interrupted: whoever comes too late is not heard.
       const outcome = Effect.async<Exit.Exit<A, E | LockExpired>>((resume) => {
-        const observe = (exit: Exit.Exit<A, E>): void => resume(Effect.succeed(exit))
-        fiber.addObserver(observe)
-        const endLost = held.onLost((error) => {
+        fiber.addObserver((exit) => resume(Effect.succeed(exit)))
+        held.onLost((error) => {
           const lost = Exit.fail(error)
           const stop = Effect.suspend(() => {
             fiber.unsafeInterruptAsFork(fiber.id())
@@ -160,17 +176,14 @@ export const protect = <A, E, R>(
           // Those who wait for `lost` inside the body hear of it before they are interrupted with it.
           resume(Effect.zipRight(Effect.yieldNow(), stop))
         })
-        return Effect.sync(() => {
-          fiber.removeObserver(observe)
-          endLost()
-        })
       })
       const finished = Effect.matchCauseEffect(restore(outcome), {
         onFailure: (cause) => Effect.zipRight(Fiber.interrupt(fiber), Effect.failCause(cause)),
         onSuccess: (exit) =>
-          Exit.isFailure(exit) ? Effect.failCause(exit.cause) : Effect.zipRight(
+          // Fibre references that the body has changed are handed on, as by a join; that costs, and most change none.
+          Exit.isFailure(exit) ? exit : Effect.zipRight(
             held.check,
-            Effect.as(Fiber.inheritAll(fiber), exit.value)
+            fiber.getFiberRefs() === refs ? exit : Effect.zipRight(Fiber.inheritAll(fiber), exit)
           )
       })
       return Effect.matchCauseEffect(finished, {

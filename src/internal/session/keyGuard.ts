@@ -8,6 +8,7 @@ import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { EtcdClient } from "../../EtcdClient.js"
 import { inBackground } from "../background.js"
+import { Bag } from "../bag.js"
 import * as KeyWatch from "../keyWatch.js"
 
 export interface HeldKey {
@@ -33,21 +34,21 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
   Effect.gen(function*() {
     const scope = yield* Effect.scope
     const clock = yield* Effect.clock
-    const guarded = new Set<Guarded>()
+    const guarded = new Bag<Guarded>()
     const some = yield* Effect.makeLatch(false)
 
     const watch = (held: Guarded): Effect.Effect<void> =>
       KeyWatch.awaitDeleted(client, held.key, held.createRevision).pipe(
         Effect.matchEffect({
           onFailure: (error) => Effect.logWarning(`cannot watch the own key ${held.key}: ${error.message}`),
-          onSuccess: () => Effect.sync(() => guarded.has(held) && held.onDeleted())
+          onSuccess: () => Effect.sync(held.onDeleted)
         })
       )
 
     const look = Effect.suspend(() => {
       if (guarded.size === 0) return some.close
       const before = clock.unsafeCurrentTimeNanos() - BigInt(watchAfterMillis) * 1_000_000n
-      const due = Array.from(guarded).filter(({ fiber, since }) => fiber === undefined && since <= before)
+      const due = guarded.values().filter(({ fiber, since }) => fiber === undefined && since <= before)
       return Effect.forEach(due, (held) =>
         Effect.map(Effect.forkIn(watch(held), scope), (fiber) => {
           held.fiber = fiber
@@ -66,10 +67,10 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
     return {
       add: (held) => {
         const entry: Guarded = { ...held, since: clock.unsafeCurrentTimeNanos(), fiber: undefined }
-        guarded.add(entry)
+        const remove = guarded.add(entry)
         some.unsafeOpen()
         return () => {
-          guarded.delete(entry)
+          remove()
           entry.fiber?.unsafeInterruptAsFork(entry.fiber.id())
         }
       }
