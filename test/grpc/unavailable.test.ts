@@ -48,7 +48,7 @@ etcd("etcd that cannot be reached", (it) => {
     Effect.gen(function*() {
       const { proxy } = yield* proxied
       yield* proxy.blackHole
-      const client = yield* connect({ endpoints: proxy.endpoint })
+      const client = yield* connect({ endpoints: proxy.endpoint, batch: false })
       yield* Effect.forEach(Object.entries(calls(client)), ([name, call]) =>
         Effect.gen(function*() {
           const error = (yield* bounded(failure(call))) as EtcdError
@@ -192,7 +192,7 @@ etcd("an etcd that stops answering", (it) => {
   it.scoped("lets calls fail at their deadline: a write may be applied, a read not", () =>
     Effect.gen(function*() {
       const { proxy, server } = yield* proxied
-      const client = yield* connect({ endpoints: proxy.endpoint })
+      const client = yield* connect({ endpoints: proxy.endpoint, batch: false })
       yield* client.get("key")
       yield* proxy.stall("down")
       const writes = ["put", "delete", "txn", "leaseGrant", "leaseRevoke", "compact"]

@@ -17,7 +17,8 @@ const proxied = Effect.gen(function*() {
     server,
     proxy,
     client: yield* connect({ endpoints: proxy.endpoint }),
-    writer: yield* connect({ endpoints: server.endpoint })
+    // One revision for each write.
+    writer: yield* connect({ endpoints: server.endpoint, batch: false })
   }
 })
 

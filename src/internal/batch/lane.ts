@@ -127,7 +127,7 @@ const operationsOf = (members: ReadonlyArray<Waiting>): number => {
 const tooLate: EtcdError = problem(
   "DeadlineExceeded",
   Code.DeadlineExceeded,
-  "the deadline passed before it could be sent",
+  "the deadline passed before it could be sent: earlier calls of this client were not answered",
   false
 )
 
