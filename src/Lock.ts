@@ -11,6 +11,7 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -255,10 +256,14 @@ export const make = (
       ttl: Duration.Duration,
       own: Obligations
     ): Effect.Effect<Won, InvalidArgument | EtcdError> =>
-      Effect.catchAll(stay(key, ttl, own), (error) =>
-        error._tag === "SessionExpired" || error._tag === "Evicted"
+      Effect.catchAllCause(stay(key, ttl, own), (cause) => {
+        const failure = Cause.failureOrCause(cause)
+        if (Either.isRight(failure)) return Effect.failCause(failure.right)
+        const error = failure.left
+        return error._tag === "SessionExpired" || error._tag === "Evicted"
           ? Effect.zipRight(abandoned(own), wait(key, ttl, own))
-          : Effect.fail(error))
+          : Effect.fail(error)
+      })
 
     const abandoned = (own: Obligations): Effect.Effect<void> =>
       Effect.uninterruptible(Effect.suspend(() => own.settle()))
@@ -365,7 +370,9 @@ export const make = (
           owner: Owner.parse(kv.value)
         }))
         return { holder: Option.fromNullable(holder), waiters }
-      }).pipe((effect) => Effect.withFiberRuntime((fiber) => traced(fiber, "Lock.inspect", { "lock.key": key }, effect)))
+      }).pipe((effect) =>
+        Effect.withFiberRuntime((fiber) => traced(fiber, "Lock.inspect", { "lock.key": key }, effect))
+      )
 
     return {
       acquire: (key, options = {}) => scoped("Lock.acquire", key, winning(key, options)),

@@ -1,9 +1,11 @@
 /**
  * The one place where calls are repeated: only after failures that may pass, and only where a repetition does no harm.
  */
+import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { EtcdError } from "../EtcdError.js"
 
@@ -49,8 +51,11 @@ export const retrying = <A>(
     }
     const repeats = (error: EtcdError): boolean =>
       passes(error) && left() > 1 && (repeatable !== "write" || !error.mayBeApplied)
-    return Effect.catchAll(once(false), (first) => {
-      if (!repeats(first)) return Effect.fail(first)
+    // By the cause: a handler of errors alone would cost calls that succeed a step more.
+    return Effect.catchAllCause(once(false), (cause) => {
+      const failure = Cause.failureOption(cause)
+      if (Option.isNone(failure) || !repeats(failure.value)) return Effect.failCause(cause)
+      const first = failure.value
       let last = first
       // The first attempt was made above, so that a call that succeeds pays nothing for the retry around it.
       let begun = false

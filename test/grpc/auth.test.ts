@@ -1,13 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { inspect } from "node:util"
+import * as Config from "../../src/Config.js"
+import * as Coord from "../../src/Coord.js"
 import type * as EtcdClient from "../../src/EtcdClient.js"
 import { EtcdError } from "../../src/EtcdError.js"
+import * as Lock from "../../src/Lock.js"
+import * as Registry from "../../src/Registry.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import { connect, failure, outcome, take, text, until } from "./support.js"
+import * as TlsServer from "./tlsServer.js"
 
 const password = "hidden-Passw0rd"
 const root = { username: "root", password: Redacted.make("root-hidden") }
@@ -56,6 +64,13 @@ const assertHidden = (error: EtcdError) => {
     assert.notInclude(shown ?? "", "hidden")
   }
 }
+
+/** How many streams of watches the server has. */
+const watchStreams = (server: EtcdServer.EtcdServerService) =>
+  Effect.promise(async () => {
+    const metrics = await (await fetch(`${server.url}/metrics`)).text()
+    return Number(/^etcd_debugging_mvcc_watch_stream_total (\S+)$/m.exec(metrics)?.[1])
+  })
 
 /** May be repeated: some of these find a connection that has just been cut. */
 const put = (client: EtcdClient.EtcdClient["Type"], key: string) => client.put({ key, value: "" }, { idempotent: true })
@@ -127,7 +142,7 @@ describe.each(suites)("a server that asks for a password (version $version)", ({
 
   it.scopedLive("forgets its tokens: calls, new watches, broken watches and keep-alives go on", () =>
     Effect.gen(function*() {
-      const { proxy } = yield* protectedServer({ version })
+      const { proxy, server } = yield* protectedServer({ version })
       const client = yield* connect({ endpoints: proxy.endpoint, auth: app })
       const first = yield* client.openWatch({ key: "/app/a" })
       const { id } = yield* client.leaseGrant({ ttl: "1 minute" })
@@ -140,6 +155,9 @@ describe.each(suites)("a server that asks for a password (version $version)", ({
       yield* put(client, "/app/a")
       yield* put(client, "/app/b")
       yield* Effect.all([take(first, 1), take(second, 1)])
+
+      // Both are on the new stream, and the old one is gone.
+      yield* until("one stream", Effect.map(watchStreams(server), (count) => count === 1))
 
       // Both on a new stream, with the old token.
       yield* tokensExpire
@@ -156,6 +174,56 @@ describe.each(suites)("a server that asks for a password (version $version)", ({
         ((yield* failure(client.openWatch({ key: "/other" }))) as EtcdError).reason,
         "PermissionDenied"
       )
+    }))
+
+  it.scopedLive("forgets the token of an idle watch: its heart-beat finds out, and it goes on with a new one", () =>
+    Effect.gen(function*() {
+      const { proxy, server } = yield* protectedServer({ version })
+      const client = yield* connect({ endpoints: proxy.endpoint, auth: app, keepAlive: { time: "5 seconds" } })
+      const watch = yield* client.openWatch({ key: "/app/a" })
+      const before = yield* client.watchConnection.get
+      // The token is older than its time when the heart-beat comes.
+      yield* client.watchReconnected(before)
+      yield* put(client, "/app/a")
+      const [{ kv }] = yield* take(watch, 1)
+      assert.strictEqual(text(kv.key), "/app/a")
+      yield* until("one stream", Effect.map(watchStreams(server), (count) => count === 1))
+      assert.strictEqual(yield* proxy.accepted, 1)
+    }))
+
+  it.scopedLive("lets a user have a prefix: all services work within it, and touch nothing outside", () =>
+    Effect.gen(function*() {
+      const { proxy, server } = yield* protectedServer({ version })
+      const services = yield* Layer.build(
+        Coord.layer({ endpoints: proxy.endpoint, auth: app, namespace: "/app" })
+      )
+      yield* Effect.gen(function*() {
+        const instances = yield* Effect.fork(
+          Stream.runHead(Stream.filter(Registry.instances("search"), (all) => all.length > 0))
+        )
+        const changes = yield* Effect.fork(Stream.runHead(Config.watch("limit", Schema.Int)))
+        const lock = yield* Lock.acquire("nightly", { ttl: "10 seconds" })
+        const waiting = yield* Effect.fork(Effect.scoped(Lock.acquire("nightly", { ttl: "10 seconds" })))
+        yield* until("a waiter", Effect.map(Lock.inspect("nightly"), ({ waiters }) => waiters.length === 1))
+        yield* Registry.register({ id: "1", name: "search", address: "127.0.0.1", port: 80 })
+        const version = yield* Config.set("limit", Schema.Int, 1, { guard: lock.guard })
+        yield* Fiber.join(instances)
+
+        // In the middle of it the token expires, and the connection breaks.
+        yield* tokensExpire
+        yield* proxy.cut()
+        yield* Config.compareAndSet("limit", Schema.Int, 2, version)
+        yield* Fiber.join(changes)
+        assert.isFalse(yield* lock.isExpired)
+        yield* lock.release
+        yield* Fiber.join(waiting)
+        yield* until("the whole of it", Effect.map(Registry.discover("search"), (all) => all.length === 1))
+      }).pipe(Effect.scoped, Effect.provide(services))
+
+      const keys = yield* server.etcdctl([...asRoot, "get", "", "--from-key", "--keys-only"])
+      const outside = keys.split("\n").filter((key) => key !== "" && !key.startsWith("/app/"))
+      assert.deepStrictEqual(outside, [])
+      assert.include(keys, "/app/config/limit")
     }))
 })
 
@@ -195,5 +263,28 @@ describe("a server that does not ask for a password", () => {
       yield* put(client, "/app/a")
       const events = yield* take(watch, 2)
       assert.deepStrictEqual(events.map(({ kv }) => text(kv.key)), ["/app/a", "/app/a"])
+    }))
+})
+
+describe("a server that knows its users by their certificates", () => {
+  it.scopedLive("gives a client what its certificate's name may have", () =>
+    Effect.gen(function*() {
+      const { authority, server } = yield* TlsServer.make()
+      const certificate = (name: string) => ({ ca: authority.cert, ...authority.issue(name) })
+      yield* addUsers(server)
+      yield* server.etcdctl(["auth", "enable"])
+      const client = yield* connect({ endpoints: server.url, tls: certificate("app") })
+      const watch = yield* client.openWatch({ key: "/app/a" })
+      yield* put(client, "/app/a")
+      yield* take(watch, 1)
+      assert.deepStrictEqual(outcome(yield* failure(put(client, "/other"))), ["PermissionDenied", false])
+      const refused = yield* failure(client.openWatch({ key: "/other" }))
+      assert.deepStrictEqual(outcome(refused as EtcdError), ["PermissionDenied", false])
+      const stranger = yield* connect({ endpoints: server.url, tls: certificate("nobody") })
+      assert.deepStrictEqual(outcome(yield* failure(put(stranger, "/app/a"))), ["PermissionDenied", false])
+      // A password tells more than a certificate.
+      const both = yield* connect({ endpoints: server.url, tls: certificate("nobody"), auth: app })
+      yield* put(both, "/app/a")
+      yield* take(watch, 1)
     }))
 })

@@ -1,162 +1,58 @@
-import { assert, layer } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
+import * as DiagnosticsChannel from "node:diagnostics_channel"
 import * as Net from "node:net"
+import * as rpc from "../../src/internal/proto/rpc.js"
 import * as EtcdCluster from "../support/EtcdCluster.js"
-import type { EtcdServerService } from "../support/EtcdServer.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
+import * as DeafHost from "./deafHost.js"
 import type { Client } from "./support.js"
-import { assertSequence, below, connect, show, take, until, write } from "./support.js"
+import { assertSequence, below, connect, failure, outcome, show, take, text, until, write } from "./support.js"
 
-/** Writes one key after another until told to stop; each may be repeated. Says how many values were acknowledged. */
-const writing = (client: Client, prefix: string) =>
-  Effect.gen(function*() {
-    const acknowledged: Array<string> = []
-    let stopped = false
-    const fiber = yield* Effect.fork(Effect.gen(function*() {
-      for (let index = 0; !stopped; index++) {
-        yield* client.put({ key: `${prefix}${index % 7}`, value: String(index) }, {
-          idempotent: true,
-          timeout: "20 seconds"
-        })
-        acknowledged.push(String(index))
-      }
-    }))
-    const count = Effect.sync(() => acknowledged.length)
-    return {
-      /** Waits until `count` more are acknowledged. */
-      more: (count_: number) =>
-        Effect.flatMap(count, (before) => until("progress", Effect.map(count, (now) => now >= before + count_))),
-      stop: Effect.suspend(() => {
-        stopped = true
-        return Effect.as(Fiber.join(fiber), acknowledged)
-      })
-    }
-  })
-
-/** What etcd itself tells of the changes below the prefix, from a watch that was not disturbed. */
-const history = (client: Client, prefix: string, startRevision: bigint) =>
-  Effect.gen(function*() {
-    const { header, kvs } = yield* client.range(below(prefix))
-    const last = kvs.map(({ modRevision }) => modRevision).reduce((a, b) => a > b ? a : b)
-    const watch = yield* client.openWatch({ ...below(prefix), startRevision })
-    const events: Array<string> = []
-    for (let seen = 0n; seen < last;) {
-      const batch = yield* watch.next
-      events.push(...batch.map(show))
-      seen = batch[batch.length - 1].kv.modRevision
-    }
-    assert.isAtLeast(Number(header.revision), Number(last))
-    return events
-  })
-
-/** All that etcd has, each once and in order; and all that was acknowledged is among it. */
-const assertWhole = (
-  client: Client,
-  watch: { readonly revision: bigint } & Parameters<typeof take>[0],
-  prefix: string,
-  acknowledged: ReadonlyArray<string>
-) =>
-  Effect.gen(function*() {
-    const expected = yield* history(client, prefix, watch.revision + 1n)
-    const seen = (yield* take(watch, expected.length)).map(show)
-    assertSequence(seen, expected)
-    const values = new Set(expected.map((event) => /=(\d+)@/.exec(event)?.[1]))
-    assert.deepStrictEqual(acknowledged.filter((value) => !values.has(value)), [])
-  })
-
-layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("a cluster of three", (it) => {
-  const memberOf = (members: ReadonlyArray<EtcdServerService>, endpoint: string) =>
-    members.find((member) => member.endpoint === endpoint) ?? members[0]
-
-  const setup = Effect.gen(function*() {
-    const cluster = yield* EtcdCluster.EtcdCluster
-    const client = yield* connect({
-      endpoints: cluster.endpoints,
-      keepAlive: { time: "5 seconds", timeout: "1 second" }
-    })
-    yield* client.openWatch({ key: "/first" })
-    yield* until("a stream", Effect.map(client.watchConnection.get, ({ _tag }) => _tag === "Connected"))
-    const state = yield* client.watchConnection.get
-    const used = memberOf(cluster.members, state._tag === "Connected" ? state.endpoint : "")
-    return { cluster, client, used }
-  })
-
-  it.scoped("of which the member in use is killed: calls, watches and keep-alives go on", () =>
-    Effect.gen(function*() {
-      const { client, cluster, used } = yield* setup
-      const watch = yield* client.openWatch(below("/killed/"))
-      const { id } = yield* client.leaseGrant({ ttl: "1 minute" })
-      yield* client.leaseKeepAliveOnce(id)
-      const writer = yield* writing(client, "/killed/")
-      yield* writer.more(50)
-      yield* used.kill
-      yield* writer.more(50)
-      yield* Effect.retry(client.leaseKeepAliveOnce(id), { times: 3 })
-      yield* client.get("/killed/0")
-      yield* used.start
-      yield* writer.more(50)
-      yield* assertWhole(client, watch, "/killed/", yield* writer.stop)
-      const state = yield* client.watchConnection.get
-      assert.strictEqual(state._tag, "Connected")
-      if (state._tag === "Connected") assert.notStrictEqual(state.endpoint, used.endpoint)
-      assert.lengthOf(cluster.endpoints, 3)
-    }), 60_000)
-
-  it.scoped("of which the leader is killed: the same", () =>
-    Effect.gen(function*() {
-      const { client, cluster } = yield* setup
-      const watch = yield* client.openWatch(below("/led/"))
-      const writer = yield* writing(client, "/led/")
-      yield* writer.more(50)
-      const leader = yield* cluster.leader
-      yield* leader.kill
-      yield* writer.more(50)
-      yield* leader.start
-      yield* assertWhole(client, watch, "/led/", yield* writer.stop)
-    }), 60_000)
-
-  it.scoped(
-    "of which the member in use stops in the middle: the same, without its answer",
+// What one of three does to the calls, watches and leases of its clients is shown in test/cluster/endpoints.test.ts.
+describe("a cluster of three", () => {
+  it.scopedLive(
+    "of which two are away: the third, cut off from a leader, feeds no silence",
     () =>
       Effect.gen(function*() {
-        const { client, used } = yield* setup
-        const watch = yield* client.openWatch(below("/paused/"))
-        const { id } = yield* client.leaseGrant({ ttl: "1 minute" })
-        yield* client.leaseKeepAliveOnce(id)
-        const writer = yield* writing(client, "/paused/")
-        yield* writer.more(50)
-        yield* used.pause
-        // A deadline that passes moves the calls to another member.
-        yield* Effect.retry(client.get("/paused/0", { timeout: "2 seconds" }), { times: 3 })
-        yield* Effect.retry(client.leaseKeepAliveOnce(id, { timeout: "1 second" }), { times: 3 })
-        yield* writer.more(10)
-        yield* used.resume
-        yield* writer.more(10)
-        yield* assertWhole(client, watch, "/paused/", yield* writer.stop)
+        const cluster = yield* EtcdCluster.make()
+        const client = yield* connect({ endpoints: cluster.endpoints })
+        const watch = yield* client.openWatch(below("/alone/"))
+        const connection = yield* client.watchConnection.get
+        const others = cluster.members.filter(({ endpoint }) =>
+          connection._tag === "Connected" && connection.endpoint !== endpoint
+        )
+        assert.lengthOf(others, 2)
+        yield* Effect.forEach(others, ({ kill }) => kill, { concurrency: "unbounded", discard: true })
+        // The stream on it is ended by the server (hasleader), although its connection stands.
+        yield* until(
+          "the loss",
+          Effect.map(
+            client.watchConnection.get,
+            (state) => state._tag === "Disconnected" && /no leader|ECONNREFUSED|No connection/.test(state.reason)
+          )
+        )
+        yield* Effect.forEach(others, ({ start }) => start, { concurrency: "unbounded", discard: true })
+        const expected = yield* write(client, "/alone/", 5)
+        assertSequence((yield* take(watch, 5)).map(show), expected)
       }),
     60_000
   )
-
-  it.scoped("of which two are away: the third, cut off from a leader, feeds no silence", () =>
-    Effect.gen(function*() {
-      const { client, cluster, used } = yield* setup
-      const watch = yield* client.openWatch(below("/alone/"))
-      const others = cluster.members.filter((member) => member !== used)
-      yield* Effect.forEach(others, ({ kill }) => kill, { concurrency: "unbounded", discard: true })
-      // The stream on it is ended by the server (hasleader), although its connection stands.
-      yield* until(
-        "the loss",
-        Effect.map(client.watchConnection.get, (state) =>
-          state._tag === "Disconnected" && /no leader|ECONNREFUSED|No connection/.test(state.reason))
-      )
-      yield* Effect.forEach(others, ({ start }) =>
-        start, { concurrency: "unbounded", discard: true })
-      const expected = yield* write(client, "/alone/", 5)
-      assertSequence((yield* take(watch, 5)).map(show), expected)
-    }), 60_000)
 })
+
+/** A listener of the test's own, on a free port or at a path. */
+const listening = (accept: (socket: Net.Socket) => void, at: number | string = 0) =>
+  Effect.acquireRelease(
+    Effect.async<Net.Server>((resume) => {
+      const listener = Net.createServer(accept)
+      listener.listen(at, () => resume(Effect.succeed(listener)))
+    }),
+    (listener) => Effect.sync(() => listener.close())
+  )
 
 layer(EtcdServer.layer(), { excludeTestServices: true })("several ways to one server", (it) => {
   const setup = Effect.gen(function*() {
@@ -210,20 +106,146 @@ layer(EtcdServer.layer(), { excludeTestServices: true })("several ways to one se
       assert.strictEqual((yield* first.bytes).up, before)
     }))
 
+  const discoveries: Record<string, (client: Client, lease: bigint) => Effect.Effect<unknown, unknown>> = {
+    "a call": (client) => client.get("key", { timeout: "2 seconds" }),
+    "a keep-alive": (client, lease) => Effect.flip(client.leaseKeepAliveOnce(lease, { timeout: 300 }))
+  }
+  for (const [what, discover] of Object.entries(discoveries)) {
+    it.scoped(`each end in silence: ${what} finds it out for the watches, long before the pings do`, () =>
+      Effect.gen(function*() {
+        const { proxies } = yield* setup
+        const client = yield* connect({
+          endpoints: proxies.map(({ endpoint }) => endpoint),
+          keepAlive: { time: "1 hour", timeout: 300 }
+        })
+        const watch = yield* client.openWatch({ key: "moved" })
+        const { id } = yield* client.leaseGrant({ ttl: "1 minute" })
+        yield* client.leaseKeepAliveOnce(id)
+        const connected = yield* client.watchConnection.get
+        const first = proxies.find(({ endpoint }) => connected._tag === "Connected" && connected.endpoint === endpoint)!
+        yield* first.stall()
+        yield* discover(client, id)
+        const moved = yield* client.watchReconnected(connected)
+        assert.isTrue(moved._tag === "Connected" && moved.endpoint !== first.endpoint)
+        yield* client.put({ key: "moved", value: "" })
+        yield* take(watch, 1)
+        // The connection that led nowhere is not used again either.
+        yield* first.resume
+        const before = yield* first.accepted
+        yield* client.status(first.endpoint)
+        assert.strictEqual(yield* first.accepted, before + 1)
+      }))
+  }
+
+  it.scoped("each may be slow: a deadline that passes breaks nothing where somebody is still there", () =>
+    Effect.gen(function*() {
+      const { client, used } = yield* setup
+      const watch = yield* client.openWatch({ key: "slow" })
+      const [first] = yield* used
+      const states: Array<string> = []
+      yield* Effect.fork(
+        Stream.runForEach(client.watchConnection.changes, ({ _tag }) => Effect.sync(() => states.push(_tag)))
+      )
+      yield* until("the first state", Effect.sync(() => states.length === 1))
+      yield* first.stall("down")
+      const error = yield* failure(client.put({ key: "slow", value: "" }, { timeout: 300 }))
+      assert.deepStrictEqual(outcome(error), ["DeadlineExceeded", true])
+      yield* first.resume
+      // The write had arrived, and the watch stands as it stood.
+      yield* take(watch, 1)
+      yield* client.status(first.endpoint)
+      yield* client.put({ key: "slow", value: "" })
+      yield* take(watch, 1)
+      assert.deepStrictEqual(states, ["Connected"])
+      assert.strictEqual(yield* first.accepted, 1)
+    }))
+
+  it.scoped("each are left at once by a client that closes, whatever it still waits for", () =>
+    Effect.gen(function*() {
+      const server = yield* EtcdServer.EtcdServer
+      let answers = true
+      let open = 0
+      const listener = yield* listening((socket) => {
+        open++
+        const upstream = Net.connect(server.port, "127.0.0.1")
+        upstream.on("error", () => {}).on("data", (chunk) => answers && socket.write(chunk))
+        socket.on("error", () => {}).on("data", (chunk) => upstream.write(chunk)).on("close", () => {
+          open--
+          upstream.destroy()
+        })
+      })
+      yield* Effect.scoped(Effect.gen(function*() {
+        const client = yield* connect({
+          endpoints: `localhost:${(listener.address() as Net.AddressInfo).port}`,
+          keepAlive: { time: "1 hour", timeout: "1 hour" }
+        })
+        yield* client.get("key")
+        answers = false
+        yield* failure(client.get("key", { timeout: 300 }))
+        assert.strictEqual(open, 1)
+      }))
+      yield* until("the end of the connection", Effect.sync(() => open === 0))
+    }))
+
+  it.scoped("lose a stream that was given up: it is cancelled, and the connection ends with it", () =>
+    Effect.gen(function*() {
+      const { proxies: [first] } = yield* setup
+      const client = yield* connect({ endpoints: first.endpoint, keepAlive: { time: "1 hour" } })
+      const { id } = yield* client.leaseGrant({ ttl: "1 minute" })
+      yield* client.leaseKeepAliveOnce(id)
+      yield* first.stall("down")
+      assert.strictEqual((yield* failure(client.leaseKeepAliveOnce(id, { timeout: 300 }))).reason, "DeadlineExceeded")
+      yield* first.resume
+      yield* until("the end of the connection", Effect.map(first.open, (count) => count === 0))
+      yield* client.leaseKeepAliveOnce(id)
+      assert.strictEqual(yield* first.accepted, 2)
+    }))
+
+  it.scoped("lose a connection that was given up: what is under way on it is not cut off", () =>
+    Effect.gen(function*() {
+      const { proxies: [first] } = yield* setup
+      const client = yield* connect({ endpoints: first.endpoint, keepAlive: { time: "1 hour", timeout: 300 } })
+      yield* client.openWatch({ key: "slow" })
+      yield* first.stall("down")
+      const slow = yield* Effect.fork(client.put({ key: "slow", value: "" }))
+      yield* failure(client.leaseKeepAliveOnce(1n, { timeout: 300 }))
+      yield* until("the loss", Effect.map(client.watchConnection.get, ({ _tag }) => _tag === "Disconnected"))
+      yield* first.resume
+      yield* Fiber.join(slow)
+    }))
+
+  it.scoped("may drop what is sent to them: a connection is given up for a new one, until they hear", () =>
+    Effect.gen(function*() {
+      const server = yield* EtcdServer.EtcdServer
+      const deaf = yield* DeafHost.make(server.port)
+      const sockets: Array<Net.Socket> = []
+      const seen = (message: unknown): void => void sockets.push((message as { readonly socket: Net.Socket }).socket)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => DiagnosticsChannel.subscribe("net.client.socket", seen)),
+        () => Effect.sync(() => DiagnosticsChannel.unsubscribe("net.client.socket", seen))
+      )
+      const client = yield* connect({
+        endpoints: deaf.endpoint,
+        connectTimeout: 200,
+        retry: { maxAttempts: 1_000, initialDelay: 50, maxDelay: 50 }
+      })
+      const error = yield* failure(client.get("key", { timeout: 1_000 }))
+      assert.deepStrictEqual(outcome(error), ["Unavailable", false])
+      assert.match(error.detail, /No connection established within/)
+      assert.isAtLeast(sockets.length, 2)
+      assert.isAtMost(sockets.filter(({ destroyed }) => !destroyed).length, 1)
+      yield* deaf.hear
+      yield* client.get("key")
+    }))
+
   it.scoped("may be written in any form", () =>
     Effect.gen(function*() {
       const server = yield* EtcdServer.EtcdServer
       const socket = `${server.folder}/proxy.sock`
-      yield* Effect.acquireRelease(
-        Effect.async<Net.Server>((resume) => {
-          const listener = Net.createServer((client) => {
-            const upstream = Net.connect(server.port, "127.0.0.1")
-            client.on("error", () => {}).pipe(upstream).on("error", () => {}).pipe(client)
-          })
-          listener.listen(socket, () => resume(Effect.succeed(listener)))
-        }),
-        (listener) => Effect.sync(() => listener.close())
-      )
+      yield* listening((client) => {
+        const upstream = Net.connect(server.port, "127.0.0.1")
+        client.on("error", () => {}).pipe(upstream).on("error", () => {}).pipe(client)
+      }, socket)
       for (
         const endpoints of [
           `unix://${socket}`,
@@ -246,5 +268,67 @@ layer(EtcdServer.layer(), { excludeTestServices: true })("several ways to one se
       assert.deepStrictEqual(states.map(({ endpoint }) => endpoint), proxies.map(({ endpoint }) => endpoint))
       assert.deepStrictEqual(yield* Effect.all(proxies.map(({ accepted }) => accepted)), [1, 1, 1])
       assert.strictEqual(states[0].leader, states[0].memberId)
+    }))
+})
+
+/** A member that answers every put but those of this value, and counts them. */
+const forgetful = Effect.gen(function*() {
+  let received = 0
+  const server = new grpc.Server()
+  server.addService({
+    put: {
+      path: "/etcdserverpb.KV/Put",
+      requestStream: false,
+      responseStream: false,
+      requestSerialize: (request: rpc.PutRequest) => Buffer.from(rpc.PutRequest.encode(request).finish()),
+      requestDeserialize: (bytes: Buffer) => rpc.PutRequest.decode(bytes),
+      responseSerialize: (response: rpc.PutResponse) => Buffer.from(rpc.PutResponse.encode(response).finish()),
+      responseDeserialize: (bytes: Buffer) => rpc.PutResponse.decode(bytes)
+    }
+  }, {
+    put: (call: grpc.ServerUnaryCall<rpc.PutRequest, rpc.PutResponse>, answer: grpc.sendUnaryData<rpc.PutResponse>) => {
+      received++
+      if (text(call.request.value) !== "lost") answer(null, rpc.PutResponse.create())
+    }
+  })
+  const port = yield* Effect.acquireRelease(
+    Effect.async<number, Error>((resume) =>
+      server.bindAsync(
+        "127.0.0.1:0",
+        grpc.ServerCredentials.createInsecure(),
+        (error, port) => resume(error === null ? Effect.succeed(port) : Effect.fail(error))
+      )
+    ),
+    () => Effect.sync(() => server.forceShutdown())
+  )
+  return { endpoint: `127.0.0.1:${port}`, received: () => received }
+})
+
+describe("a write that gets lost", () => {
+  const setup = Effect.gen(function*() {
+    const members = yield* Effect.all([forgetful, forgetful])
+    const client = yield* connect({ endpoints: members.map(({ endpoint }) => endpoint), batch: false })
+    yield* client.put({ key: "key", value: "" })
+    const [used, unused] = members[0].received() > 0 ? members : [members[1], members[0]]
+    const lost = yield* Effect.fork(Effect.flip(client.put({ key: "key", value: "lost" }, { timeout: 300 })))
+    yield* until("the write", Effect.sync(() => used.received() === 2))
+    return { client, used, unused, lost }
+  })
+
+  it.scopedLive("makes the client leave its member", () =>
+    Effect.gen(function*() {
+      const { client, lost, unused, used } = yield* setup
+      assert.strictEqual((yield* Fiber.join(lost)).reason, "DeadlineExceeded")
+      yield* client.put({ key: "key", value: "" })
+      assert.deepStrictEqual([used.received(), unused.received()], [2, 1])
+    }))
+
+  it.scopedLive("but not when a later one was carried out: the member is well", () =>
+    Effect.gen(function*() {
+      const { client, lost, unused, used } = yield* setup
+      yield* client.put({ key: "key", value: "" })
+      assert.strictEqual((yield* Fiber.join(lost)).reason, "DeadlineExceeded")
+      yield* client.put({ key: "key", value: "" })
+      assert.deepStrictEqual([used.received(), unused.received()], [4, 0])
     }))
 })

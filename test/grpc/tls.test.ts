@@ -8,7 +8,7 @@ import * as Path from "node:path"
 import type * as EtcdClient from "../../src/EtcdClient.js"
 import * as Certificates from "../support/certificates.js"
 import * as TcpProxy from "../support/TcpProxy.js"
-import { connect, failure, outcome, take, until } from "./support.js"
+import { connect, failure, outcome, take, text, until } from "./support.js"
 import * as TlsServer from "./tlsServer.js"
 
 type Tls = EtcdClient.Options["tls"]
@@ -147,6 +147,59 @@ layer(servers.mutual, { excludeTestServices: true })("certificates that change w
       yield* until("the certificate once more", Effect.isSuccess(put))
       yield* take(watch, 2)
     }), 60_000)
+})
+
+describe("an authority that is replaced while everything runs", () => {
+  it.scopedLive(
+    "is trusted once it is in the file: no restart, and no gap in what is watched",
+    () =>
+      Effect.gen(function*() {
+        const { authority, folder, server, tls } = yield* TlsServer.make()
+        const next = Certificates.authority("the next authority")
+        const proxy = yield* TcpProxy.make(server.endpoint)
+        const ca = Path.join(folder, "trusted.pem")
+        const trust = (...authorities: ReadonlyArray<Certificates.Authority>) =>
+          TlsServer.write(ca, authorities.map(({ cert }) => cert).join(""))
+        yield* trust(authority)
+        const own = yield* connect({
+          endpoints: `https://${proxy.endpoint}`,
+          tls: { ca: { file: ca }, cert: { file: tls.client.cert }, key: { file: tls.client.key } },
+          retry
+        })
+        const watch = yield* own.openWatch({ key: "replaced" })
+        const written: Array<string> = []
+        let values = 0
+        const put = Effect.suspend(() => {
+          const value = String(++values)
+          const putting = own.put({ key: "replaced", value }, { timeout: "1 second", idempotent: true })
+          return Effect.tap(putting, () => Effect.sync(() => written.push(value)))
+        })
+        yield* put
+
+        // The server has its new certificate too early: it is not trusted, and nobody is asked to trust it.
+        yield* TlsServer.writeCertificate(folder, "server", next.issue("server"))
+        yield* proxy.cut()
+        yield* until("a refusal", Effect.map(Effect.either(put), (either) => either._tag === "Left"))
+        yield* trust(authority, next)
+        yield* until("the new authority", Effect.isSuccess(put))
+
+        // The old one goes.
+        yield* trust(next)
+        yield* proxy.cut()
+        yield* until("a connection", Effect.isSuccess(put))
+        const seen: Array<string> = []
+        while (!written.every((value) => seen.includes(value))) {
+          seen.push(...(yield* take(watch, 1)).map(({ kv }) => text(kv.value)))
+        }
+        const old = yield* connect({
+          endpoints: `https://${proxy.endpoint}`,
+          tls: { ca: authority.cert, cert: { file: tls.client.cert }, key: { file: tls.client.key } },
+          retry
+        })
+        assert.match((yield* failure(old.get("replaced"))).detail, /certificate/)
+      }),
+    60_000
+  )
 })
 
 describe("Node's authorities", () => {

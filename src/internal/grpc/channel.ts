@@ -13,6 +13,7 @@ import { classify, mayBeApplied } from "../etcdErrors.js"
 import type { DuplexStream, StreamHandlers } from "../transport.js"
 import type { Endpoint } from "./endpoint.js"
 import * as Handshake from "./handshake.js"
+import { Client } from "./opening.js"
 
 /** One generated message type, as far as we use it. */
 interface Codec<A> {
@@ -59,13 +60,24 @@ export interface ChannelOptions {
   readonly maxSendBytes: number
 }
 
+interface OpenStream {
+  /** Whose connection it uses. */
+  readonly client: grpc.Client
+  readonly end: (code: number, details: string) => void
+}
+
 interface Peer {
   readonly endpoint: Endpoint
   client: grpc.Client
+  readonly streams: Set<OpenStream>
+  /** What is asked of it to see whether it is still there. */
+  question: { readonly client: grpc.Client; readonly call: grpc.ClientUnaryCall } | undefined
   /** Since when somebody waits for its connection. */
   connectingSince: number | undefined
   /** The number of the failure after which it was left; 0 for none. */
   lastFailure: number
+  /** When the latest write that it has answered was sent. */
+  wroteAt: number
 }
 
 export interface CallContext {
@@ -97,6 +109,10 @@ export const deadlineIn = (millis: number): number => Date.now() + millis
 /** For what has no gRPC deadline: setting the machine's clock must not end a connection that is being opened. */
 const monotonic = (): number => performance.now()
 
+/** Any answer will do, a refusal as well; etcd gives this one without asking its disk or other members. */
+const healthCheck = "/grpc.health.v1.Health/Check"
+const asIs = (bytes: Buffer): Buffer => bytes
+
 const clientOptions = (options: ChannelOptions): grpc.ClientOptions => ({
   "grpc.keepalive_time_ms": options.keepAliveTimeMillis,
   "grpc.keepalive_timeout_ms": options.keepAliveTimeoutMillis,
@@ -125,17 +141,26 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
     const insecure = limit(grpc.credentials.createInsecure())
     const secure = limit(options.credentials)
     const makeClient = ({ target, tls }: Endpoint): grpc.Client =>
-      new grpc.Client(target, tls ? secure : insecure, clientOptions(options))
+      new Client(target, tls ? secure : insecure, clientOptions(options))
     const peers = yield* Effect.acquireRelease(
       Effect.sync(() =>
         options.endpoints.map((endpoint): Peer => ({
           endpoint,
           client: makeClient(endpoint),
+          streams: new Set(),
+          question: undefined,
           connectingSince: undefined,
-          lastFailure: 0
+          lastFailure: 0,
+          wroteAt: -Infinity
         }))
       ),
-      (peers) => Effect.sync(() => peers.forEach(({ client }) => client.close()))
+      (peers) =>
+        Effect.sync(() =>
+          peers.forEach(({ client, question }) => {
+            question?.call.cancel()
+            client.close()
+          })
+        )
     )
     // Every client starts somewhere else, so that many of them spread over the members.
     let current = peers[Math.floor(Math.random() * peers.length)]
@@ -148,15 +173,22 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
       }
     }
 
+    /**
+     * Whether the member has carried out a write that was sent later: then it, and its leader, are well again. A read proves
+     * less, as some are answered without the others.
+     */
+    const isLostAlone = (peer: Peer, sentAt: number): boolean => peer.wroteAt > sentAt
+
     const failure = (
       peer: Peer,
       call: Method<never, unknown>,
       code: number,
       details: string,
-      key: string | undefined
+      key: string | undefined,
+      sentAt = Infinity
     ): EtcdError => {
       const reason = classify(code, details)
-      if (reason === "Unavailable" || reason === "DeadlineExceeded") leave(peer)
+      if (reason === "Unavailable" || (reason === "DeadlineExceeded" && !isLostAlone(peer, sentAt))) leave(peer)
       return new EtcdError({
         operation: call.operation,
         reason,
@@ -171,9 +203,42 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
 
     /** A new connection in place of one that leads nowhere; what still runs over the old one is not cut off. */
     const reconnect = (peer: Peer): void => {
-      peer.client.close()
+      const { client } = peer
       peer.client = makeClient(peer.endpoint)
       peer.connectingSince = undefined
+      // A question that has just been put would not even be sent.
+      if (peer.question?.client !== client) client.close()
+    }
+
+    /**
+     * A deadline that passed may be the fault of the request alone. Who does not answer this either, over the same connection,
+     * is gone: its streams, which have no deadlines, move as the calls do, and do not wait for the pings of the connection.
+     */
+    const ask = (peer: Peer, client: grpc.Client): void => {
+      if (peer.question !== undefined) return
+      const withinMillis = options.keepAliveTimeoutMillis
+      const answered = (error: grpc.ServiceError | null): void => {
+        peer.question = undefined
+        if (peer.client !== client) client.close()
+        if (error?.code !== grpc.status.DEADLINE_EXCEEDED) return
+        if (peer.client === client) reconnect(peer)
+        for (const stream of Array.from(peer.streams)) {
+          if (stream.client === client) stream.end(grpc.status.UNAVAILABLE, `no answer within ${withinMillis} ms`)
+        }
+      }
+      try {
+        const call = client.makeUnaryRequest(
+          healthCheck,
+          asIs,
+          asIs,
+          Buffer.alloc(0),
+          { deadline: deadlineIn(withinMillis) },
+          answered
+        )
+        peer.question = { client, call }
+      } catch {
+        // Closed in the meantime.
+      }
     }
 
     const stateOf = (peer: Peer): grpc.connectivityState => {
@@ -232,8 +297,10 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
     ): Effect.Effect<Response, EtcdError> =>
       Effect.async<Response, EtcdError>((resume) => {
         let interrupted = false
+        const { client } = peer
+        const sentAt = monotonic()
         try {
-          const sent = peer.client.makeUnaryRequest(
+          const sent = client.makeUnaryRequest(
             call.path,
             call.serialize,
             call.deserialize,
@@ -243,12 +310,13 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
             (error, response) => {
               // The end of a call that was cancelled says nothing about its member.
               if (interrupted) return
-              if (response !== undefined && error === null) resume(Effect.succeed(response))
-              else {
-                resume(Effect.fail(
-                  failure(peer, call, error?.code ?? grpc.status.UNKNOWN, error?.details ?? "no answer", context.key)
-                ))
+              if (response !== undefined && error === null) {
+                if (!call.readOnly) peer.wroteAt = Math.max(peer.wroteAt, sentAt)
+                return resume(Effect.succeed(response))
               }
+              const code = error?.code ?? grpc.status.UNKNOWN
+              if (code === grpc.status.DEADLINE_EXCEEDED) ask(peer, client)
+              resume(Effect.fail(failure(peer, call, code, error?.details ?? "no answer", context.key, sentAt)))
             }
           )
           return Effect.sync(() => {
@@ -316,28 +384,37 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
             () => Effect.sync(() => leave(peer))
           )
         }
-        return yield* Effect.acquireRelease(
+        const stream = yield* Effect.acquireRelease(
           Effect.try({
-            try: () =>
-              openStream(
-                peer,
+            try: () => {
+              const stream = openStream(
+                peer.client,
                 call,
                 handlers,
                 metadata,
                 (code, details) => failure(peer, call, code, details, undefined)
-              ),
+              )
+              peer.streams.add(stream)
+              return stream
+            },
             catch: (cause) => failure(peer, call, grpc.status.UNAVAILABLE, closedDetails(cause), undefined)
           }),
-          ({ cancel }) => Effect.sync(cancel)
-        ).pipe(Effect.map(({ send }): DuplexStream<Request> => ({
+          (stream) =>
+            Effect.sync(() => {
+              peer.streams.delete(stream)
+              stream.cancel()
+            })
+        )
+        return {
           endpoint: peer.endpoint.name,
-          send,
+          send: stream.send,
           suspect: (why) => {
             if (why === "unauthenticated") return
             leave(peer)
+            ask(peer, stream.client)
             reconnect(peer)
           }
-        })))
+        }
       })
 
     return { unary, duplex }
@@ -347,13 +424,13 @@ const closedDetails = (cause: unknown): string =>
   `No connection established: ${cause instanceof Error ? cause.message : String(cause)}`
 
 const openStream = <Request, Response>(
-  peer: Peer,
+  client: grpc.Client,
   call: Method<Request, Response>,
   handlers: StreamHandlers<Response>,
   metadata: grpc.Metadata,
   failure: (code: number, details: string) => EtcdError
-): { readonly send: (request: Request) => void; readonly cancel: () => void } => {
-  const stream = peer.client.makeBidiStreamRequest(call.path, call.serialize, call.deserialize, metadata)
+): OpenStream & { readonly send: (request: Request) => void; readonly cancel: () => void } => {
+  const stream = client.makeBidiStreamRequest(call.path, call.serialize, call.deserialize, metadata)
   let ended = false
   const end = (code: number, details: string): void => {
     if (ended) return
@@ -366,6 +443,8 @@ const openStream = <Request, Response>(
   stream.on("error", (error: grpc.ServiceError) => end(error.code, error.details))
   stream.on("end", () => end(grpc.status.UNAVAILABLE, "the server ended the stream"))
   return {
+    client,
+    end,
     send: (request) => {
       if (!ended) stream.write(request)
     },

@@ -132,6 +132,9 @@ export const make = (
   return logging("lock acquired", { lock, check, onLost, close })
 }
 
+const counted = RuntimeFlagsPatch.enable(RuntimeFlags.RuntimeMetrics)
+const uncounted = RuntimeFlagsPatch.disable(RuntimeFlags.RuntimeMetrics)
+
 /**
  * A fibre that does not appear in Effect's metrics of fibres, as it is nobody's but ours, and as those would double what it
  * costs; what runs in it, and the fibres started there, are as they would be.
@@ -139,12 +142,7 @@ export const make = (
 const forkUncounted = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Fiber.RuntimeFiber<A, E>, never, R> =>
   Effect.withFiberRuntime((_, { runtimeFlags }) =>
     RuntimeFlags.isEnabled(runtimeFlags, RuntimeFlags.RuntimeMetrics)
-      ? Effect.withRuntimeFlagsPatch(
-        Effect.forkDaemon(
-          Effect.withRuntimeFlagsPatch(effect, RuntimeFlagsPatch.enable(RuntimeFlags.RuntimeMetrics))
-        ),
-        RuntimeFlagsPatch.disable(RuntimeFlags.RuntimeMetrics)
-      )
+      ? Effect.withRuntimeFlagsPatch(Effect.forkDaemon(Effect.withRuntimeFlagsPatch(effect, counted)), uncounted)
       : Effect.forkDaemon(effect)
   )
 
@@ -163,7 +161,7 @@ export const protect = <A, E, R>(
   Effect.flatMap(
     forkUncounted(restore(Effect.isEffect(body) ? body : Effect.suspend(() => body(held.lock)))),
     (fiber) => {
-      const refs = fiber.getFiberRefs()
+      const after = <B, E2>(exit: Exit.Exit<B, E2>): Effect.Effect<B, E2> => Effect.flatMap(held.close, () => exit)
       // Nothing is taken back when this is interrupted: whoever comes too late is not heard.
       const outcome = Effect.async<Exit.Exit<A, E | LockExpired>>((resume) => {
         fiber.addObserver((exit) => resume(Effect.succeed(exit)))
@@ -177,18 +175,15 @@ export const protect = <A, E, R>(
           resume(Effect.zipRight(Effect.yieldNow(), stop))
         })
       })
-      const finished = Effect.matchCauseEffect(restore(outcome), {
-        onFailure: (cause) => Effect.zipRight(Fiber.interrupt(fiber), Effect.failCause(cause)),
-        onSuccess: (exit) =>
-          // Fibre references that the body has changed are handed on, as by a join; that costs, and most change none.
-          Exit.isFailure(exit) ? exit : Effect.zipRight(
-            held.check,
-            fiber.getFiberRefs() === refs ? exit : Effect.zipRight(Fiber.inheritAll(fiber), exit)
-          )
-      })
-      return Effect.matchCauseEffect(finished, {
-        onFailure: (cause) => Effect.zipRight(held.close, Effect.failCause(cause)),
-        onSuccess: (value) => Effect.as(held.close, value)
-      })
+      return Effect.flatMap(
+        Effect.exit(restore(outcome)),
+        (waited) => {
+          if (Exit.isFailure(waited)) return Effect.zipRight(Fiber.interrupt(fiber), after(Exit.failCause(waited.cause)))
+          const exit = waited.value
+          if (Exit.isFailure(exit)) return after(exit)
+          return Effect.flatMap(Effect.exit(held.check), (checked) =>
+            Exit.isFailure(checked) ? after(Exit.failCause(checked.cause)) : Effect.flatMap(Fiber.inheritAll(fiber), () => after(exit)))
+        }
+      )
     }
   )
