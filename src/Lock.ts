@@ -333,9 +333,9 @@ export const make = (
           // A scope of its own, so that nothing of a released lock stays in one that lives on.
           Effect.scopeWith((outer) =>
             Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) =>
-              Effect.as(Scope.addFinalizer(scope, held.close), {
-                ...held.lock,
-                release: Effect.ensuring(held.lock.release, Scope.close(scope, Exit.void))
+              Effect.map(Scope.addFinalizer(scope, held.close), () => {
+                const lock = held.lock()
+                return { ...lock, release: Effect.ensuring(lock.release, Scope.close(scope, Exit.void)) }
               }))
           ))
       )

@@ -344,8 +344,9 @@ const makeChecked = (
     const isMoot = (): boolean => closing || ended?.reason === "revoked"
 
     /** After the end of the session its keys go by themselves soon: nobody should have to wait to hear of its loss. */
-    const removeUnlessMoot = (removal: Pick<Remover.Removal, "key" | "txn" | "confirmed">): Effect.Effect<void> =>
-      remover.remove({ ...removal, isMoot, wait: ended === undefined })
+    const removeUnlessMoot = (
+      { confirmed, key, txn }: Pick<Remover.Removal, "key" | "txn" | "confirmed">
+    ): Effect.Effect<void> => remover.remove({ key, txn, confirmed, isMoot, wait: ended === undefined })
 
     const remove: Session["remove"] = ({ fence, key }) =>
       Effect.suspend(() =>

@@ -20,7 +20,11 @@ export const prefixEnd = (prefix: Bytes): Uint8Array => {
 
 /** All keys that begin with `prefix`; every key for the empty prefix. */
 export const prefix = (value: Bytes): KeyRange =>
-  value.length === 0 ? { key: open, rangeEnd: open } : { key: value, rangeEnd: prefixEnd(value) }
+  value.length === 0 ? { key: open, rangeEnd: open } : { key: value, rangeEnd: folderEnd(value) ?? prefixEnd(value) }
+
+/** The end of the commonest prefix, that of a folder, as text: many are made, and bytes are dear. */
+const folderEnd = (value: Bytes): string | undefined =>
+  typeof value === "string" && value.endsWith("/") ? `${value.slice(0, -1)}0` : undefined
 
 /** The smallest key above `key`. */
 export const successor = (key: Uint8Array): Uint8Array => Buffer.concat([key, open])

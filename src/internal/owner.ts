@@ -20,13 +20,16 @@ const decode = Schema.decodeOption(Schema.parseJson(Owner))
 
 /** The value for entries made now. */
 export const valueFor = (name: string | undefined, clock: Clock.Clock): () => string => {
-  const self = {
-    host: hostname(),
-    pid: process.pid,
-    name: name ?? basename(process.argv[1] ?? process.title)
-  }
+  const host = hostname()
+  const pid = process.pid
+  const title = name ?? basename(process.argv[1] ?? process.title)
   return () => {
-    const owner: Owner = { ...self, since: new Date(clock.unsafeCurrentTimeMillis()).toISOString() }
+    const owner: Owner = {
+      host,
+      pid,
+      name: title,
+      since: new Date(clock.unsafeCurrentTimeMillis()).toISOString()
+    }
     return JSON.stringify(owner)
   }
 }

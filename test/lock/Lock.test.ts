@@ -4,10 +4,12 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import { EtcdClient } from "../../src/EtcdClient.js"
 import * as Lock from "../../src/Lock.js"
 import * as Session from "../../src/Session.js"
@@ -396,6 +398,31 @@ describe("withLock", () => {
         )
       )
       assert.strictEqual(error._tag, "LockExpired")
+    }).pipe(scenario))
+
+  it.effect("hands on what the body has changed of fibre references", () =>
+    Effect.gen(function*() {
+      const ref = yield* FiberRef.make(1)
+      yield* Lock.withLock("a")(Effect.void)
+      assert.strictEqual(yield* FiberRef.get(ref), 1)
+      yield* Lock.withLock("a")(FiberRef.set(ref, 2))
+      assert.strictEqual(yield* FiberRef.get(ref), 2)
+    }).pipe(Effect.scoped, scenario))
+
+  it.effect("shows a span to a tracer", () =>
+    Effect.gen(function*() {
+      const spans: Array<readonly [string, unknown]> = []
+      const native = yield* Effect.tracer
+      const tracer = Tracer.make({
+        context: native.context,
+        span: (name, ...rest) => {
+          const span = native.span(name, ...rest)
+          spans.push([name, span.attributes])
+          return span
+        }
+      })
+      yield* Effect.withTracer(Lock.withLock("a")(Effect.void), tracer)
+      assert.deepStrictEqual(spans, [["Lock.acquire", new Map([["lock.key", "a"]])]])
     }).pipe(scenario))
 
   it.effect("skips the body when the lock is taken and that is asked for", () =>

@@ -92,29 +92,32 @@ const compareResults = {
   "<": rpc.Compare_CompareResult.Less
 }
 
-const compareOperand = (compare: Txn.Compare): Pick<rpc.Compare, "target" | "targetUnion"> => {
+const compareTargets = {
+  create: rpc.Compare_CompareTarget.Create,
+  mod: rpc.Compare_CompareTarget.Mod,
+  version: rpc.Compare_CompareTarget.Version,
+  lease: rpc.Compare_CompareTarget.Lease,
+  value: rpc.Compare_CompareTarget.Value
+}
+
+const compareOperand = (compare: Txn.Compare): rpc.Compare["targetUnion"] => {
   switch (compare.target) {
     case "create":
-      return {
-        target: rpc.Compare_CompareTarget.Create,
-        targetUnion: { $case: "createRevision", value: compare.operand }
-      }
+      return { $case: "createRevision", value: compare.operand }
     case "mod":
-      return { target: rpc.Compare_CompareTarget.Mod, targetUnion: { $case: "modRevision", value: compare.operand } }
+      return { $case: "modRevision", value: compare.operand }
     case "version":
-      return { target: rpc.Compare_CompareTarget.Version, targetUnion: { $case: "version", value: compare.operand } }
+      return { $case: "version", value: compare.operand }
     case "lease":
-      return { target: rpc.Compare_CompareTarget.Lease, targetUnion: { $case: "lease", value: compare.operand } }
+      return { $case: "lease", value: compare.operand }
     case "value":
-      return {
-        target: rpc.Compare_CompareTarget.Value,
-        targetUnion: { $case: "value", value: toBytes(compare.operand) }
-      }
+      return { $case: "value", value: toBytes(compare.operand) }
   }
 }
 
 const compare = (self: Txn.Compare): rpc.Compare => ({
-  ...compareOperand(self),
+  target: compareTargets[self.target],
+  targetUnion: compareOperand(self),
   result: compareResults[self.result],
   key: toBytes(self.key),
   rangeEnd: optional(self.rangeEnd)

@@ -1,7 +1,10 @@
 /** A lock from the moment it is won: what its holder can ask and do, and how its loss is noticed. */
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as RuntimeFlagsPatch from "effect/RuntimeFlagsPatch"
@@ -25,7 +28,8 @@ export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
 
 /** A held lock as the library sees it. */
 export interface Held {
-  readonly lock: LockHandle
+  /** The user's handle, made when somebody wants it. */
+  readonly lock: () => LockHandle
   /** Succeeds while nothing is known to be lost; looks at the clock. */
   readonly check: Effect.Effect<void, LockExpired>
   /** Calls `notify` at the loss, at once if it has happened; the function that is returned takes it back. */
@@ -90,12 +94,7 @@ export const make = (
     return session.isOver() ? Effect.mapError(session.check, overBy) : Effect.void
   })
 
-  const isGone = Effect.map(
-    client.get(entry.key),
-    (kv) => Option.isNone(kv) || kv.value.createRevision !== fencingToken
-  )
-
-  const lock: LockHandle = {
+  const makeLock = (): LockHandle => ({
     key,
     etcdKey: entry.key,
     fencingToken,
@@ -119,7 +118,8 @@ export const make = (
     isExpired: Effect.suspend(() =>
       released ? Effect.succeed(true) : Effect.matchEffect(check, {
         onFailure: () => Effect.succeed(true),
-        onSuccess: () => isGone
+        onSuccess: () =>
+          Effect.map(client.get(entry.key), (kv) => Option.isNone(kv) || kv.value.createRevision !== fencingToken)
       })
     ),
     release: Effect.uninterruptible(Effect.suspend(() =>
@@ -128,8 +128,10 @@ export const make = (
         : Effect.flatMap(Effect.isSuccess(check), (held) =>
           Effect.zipRight(close, held ? Effect.void : Effect.fail(new LockNotHeld({ key }))))
     ))
-  }
-  return logging("lock acquired", { lock, check, onLost, close })
+  })
+
+  let lock: LockHandle | undefined
+  return logging("lock acquired", { lock: () => lock ??= makeLock(), check, onLost, close })
 }
 
 const counted = RuntimeFlagsPatch.enable(RuntimeFlags.RuntimeMetrics)
@@ -146,6 +148,19 @@ const forkUncounted = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<F
       : Effect.forkDaemon(effect)
   )
 
+/** Hands fibre references on that the fibre has changed, as a join does. Most change none, and then this costs less. */
+const inherit = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Effect.Effect<void> =>
+  Effect.withFiberRuntime((own) => {
+    const before = own.getFiberRefs()
+    const after = fiber.getFiberRefs()
+    for (const [ref, stack] of after.locals) {
+      if (stack === before.locals.get(ref) || ref === FiberRef.currentRuntimeFlags) continue
+      const isSame = Equal.equals(FiberRefs.getOrDefault(after, ref), FiberRefs.getOrDefault(before, ref))
+      if (!isSame) return Fiber.inheritAll(fiber)
+    }
+    return Effect.void
+  })
+
 /**
  * Runs the body, interrupted at the loss of the lock, and releases the lock in the end. A body that ends after the loss was
  * not protected to its end either.
@@ -159,7 +174,7 @@ export const protect = <A, E, R>(
   restore: Restore
 ): Effect.Effect<A, E | LockExpired, R> =>
   Effect.flatMap(
-    forkUncounted(restore(Effect.isEffect(body) ? body : Effect.suspend(() => body(held.lock)))),
+    forkUncounted(restore(Effect.isEffect(body) ? body : Effect.suspend(() => body(held.lock())))),
     (fiber) => {
       const after = <B, E2>(exit: Exit.Exit<B, E2>): Effect.Effect<B, E2> => Effect.flatMap(held.close, () => exit)
       // Nothing is taken back when this is interrupted: whoever comes too late is not heard.
@@ -178,11 +193,15 @@ export const protect = <A, E, R>(
       return Effect.flatMap(
         Effect.exit(restore(outcome)),
         (waited) => {
-          if (Exit.isFailure(waited)) return Effect.zipRight(Fiber.interrupt(fiber), after(Exit.failCause(waited.cause)))
+          if (Exit.isFailure(waited)) {
+            return Effect.zipRight(Fiber.interrupt(fiber), after(Exit.failCause(waited.cause)))
+          }
           const exit = waited.value
           if (Exit.isFailure(exit)) return after(exit)
           return Effect.flatMap(Effect.exit(held.check), (checked) =>
-            Exit.isFailure(checked) ? after(Exit.failCause(checked.cause)) : Effect.flatMap(Fiber.inheritAll(fiber), () => after(exit)))
+            Exit.isFailure(checked)
+              ? after(Exit.failCause(checked.cause))
+              : Effect.flatMap(inherit(fiber), () => after(exit)))
         }
       )
     }

@@ -21,8 +21,12 @@ type Client = EtcdClient["Type"]
 export class Evicted extends Data.TaggedError("Evicted")<{}> {}
 
 /** The read that goes along with entering: the newest two are the own key and the one before it. */
-export const newest = (folder: string): Op =>
-  Txn.range({ ...Key.prefix(folder), sort: { by: "create", order: "descend" }, limit: 2, keysOnly: true })
+export const newest = (folder: string): Op => {
+  const { key, rangeEnd } = Key.prefix(folder)
+  return Txn.range({ key, rangeEnd, sort: latestFirst, limit: 2, keysOnly: true })
+}
+
+const latestFirst = { by: "create", order: "descend" } as const
 
 /** The read that goes along with an attempt: who is first. */
 export const oldest = (folder: string): Op =>

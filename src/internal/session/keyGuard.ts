@@ -23,7 +23,8 @@ export interface KeyGuard {
   readonly add: (held: HeldKey) => () => void
 }
 
-interface Guarded extends HeldKey {
+interface Guarded {
+  readonly held: HeldKey
   readonly since: bigint
   fiber: Fiber.RuntimeFiber<void> | undefined
 }
@@ -37,11 +38,11 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
     const guarded = new Bag<Guarded>()
     const some = yield* Effect.makeLatch(false)
 
-    const watch = (held: Guarded): Effect.Effect<void> =>
-      KeyWatch.awaitDeleted(client, held.key, held.createRevision).pipe(
+    const watch = ({ createRevision, key, onDeleted }: HeldKey): Effect.Effect<void> =>
+      KeyWatch.awaitDeleted(client, key, createRevision).pipe(
         Effect.matchEffect({
-          onFailure: (error) => Effect.logWarning(`cannot watch the own key ${held.key}: ${error.message}`),
-          onSuccess: () => Effect.sync(held.onDeleted)
+          onFailure: (error) => Effect.logWarning(`cannot watch the own key ${key}: ${error.message}`),
+          onSuccess: () => Effect.sync(onDeleted)
         })
       )
 
@@ -49,9 +50,9 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
       if (guarded.size === 0) return some.close
       const before = clock.unsafeCurrentTimeNanos() - BigInt(watchAfterMillis) * 1_000_000n
       const due = guarded.values().filter(({ fiber, since }) => fiber === undefined && since <= before)
-      return Effect.forEach(due, (held) =>
-        Effect.map(Effect.forkIn(watch(held), scope), (fiber) => {
-          held.fiber = fiber
+      return Effect.forEach(due, (entry) =>
+        Effect.map(Effect.forkIn(watch(entry.held), scope), (fiber) => {
+          entry.fiber = fiber
         }), { discard: true })
     })
 
@@ -66,7 +67,7 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
 
     return {
       add: (held) => {
-        const entry: Guarded = { ...held, since: clock.unsafeCurrentTimeNanos(), fiber: undefined }
+        const entry: Guarded = { held, since: clock.unsafeCurrentTimeNanos(), fiber: undefined }
         const remove = guarded.add(entry)
         some.unsafeOpen()
         return () => {
