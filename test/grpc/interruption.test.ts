@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Net from "node:net"
+import { stubServer } from "../etcd3/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import { bounded, calls, connect, failure, proxied, until } from "./support.js"
@@ -189,5 +190,23 @@ describe("a client whose scope closes", () => {
         }))
         yield* until("the end of the connection", Effect.sync(() => sockets.size === 0))
       }
+    }))
+})
+
+describe("a call that is interrupted in the moment in which it is started", () => {
+  it.scopedLive("does not stay with the server", () =>
+    Effect.gen(function*() {
+      const server = yield* stubServer()
+      const client = yield* connect({ endpoints: server.endpoint })
+      const waiting = yield* Effect.fork(client.get("connects"))
+      assert.strictEqual(yield* bounded(server.come), "Range")
+      yield* Fiber.interrupt(waiting)
+      assert.strictEqual(yield* bounded(server.gone), "Range")
+
+      const fiber = yield* Effect.fork(client.get("key"))
+      yield* Effect.yieldNow()
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(yield* bounded(server.come), "Range")
+      assert.strictEqual(yield* bounded(server.gone), "Range")
     }))
 })

@@ -321,7 +321,7 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
           )
           return Effect.sync(() => {
             interrupted = true
-            sent.cancel()
+            cancel(sent)
           })
         } catch (cause) {
           // A closed channel throws where it should call back.
@@ -420,6 +420,12 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
     return { unary, duplex }
   })
 
+/** In the moment in which a call is started, grpc-js ends it for us and sends it all the same: so once more after that. */
+const cancel = (call: { readonly cancel: () => void }): void => {
+  call.cancel()
+  setImmediate(() => call.cancel())
+}
+
 const closedDetails = (cause: unknown): string =>
   `No connection established: ${cause instanceof Error ? cause.message : String(cause)}`
 
@@ -450,7 +456,7 @@ const openStream = <Request, Response>(
     },
     cancel: () => {
       ended = true
-      stream.cancel()
+      cancel(stream)
     }
   }
 }
