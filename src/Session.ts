@@ -97,7 +97,7 @@ export interface Entered {
    * lost, had made it, or nothing was made: others may have come in between.
    */
   readonly fresh: boolean
-  /** The answers to the reads that went along. */
+  /** The answers to the reads that went along; none when an earlier sending had made the entry. */
   readonly reads: ReadonlyArray<OpResponse>
 }
 
@@ -374,7 +374,8 @@ const makeChecked = (
         const request: TxnRequest = {
           compare: [Txn.absent(key), Txn.absent(bar), ...onlyIf],
           success: [Txn.put({ key, value, lease: id }), ...reads],
-          failure: [Txn.range({ key, keysOnly: true }), ...reads]
+          // Without a condition there is nothing to explain: only an earlier sending of this can have been before it.
+          failure: [Txn.range({ key, keysOnly: true }), ...onlyIf.length === 0 ? [] : reads]
         }
         const answered = ({ header, responses: [own, ...reads], succeeded }: TxnResponse): Entered => {
           // Nobody else uses the name: a key that was there before was put by an earlier sending of this.

@@ -32,6 +32,9 @@ export interface Method<Request, Response> {
   readonly deserialize: (bytes: Buffer) => Response
 }
 
+/** A method, for a request that is written already. */
+export type Written<Response> = Omit<Method<never, Response>, "serialize">
+
 export const method = <Request, Response>(
   path: string,
   operation: string,
@@ -91,9 +94,10 @@ export interface CallContext {
 }
 
 export interface Channel {
-  readonly unary: <Request, Response>(
-    method: Method<Request, Response>,
-    request: Request,
+  /** The request is written already: what it was written from need not be kept for as long as the call takes. */
+  readonly unary: <Response>(
+    method: Written<Response>,
+    request: Buffer,
     context: CallContext
   ) => Effect.Effect<Response, EtcdError>
   readonly duplex: <Request, Response>(
@@ -181,7 +185,7 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
 
     const failure = (
       peer: Peer,
-      call: Method<never, unknown>,
+      call: Written<unknown>,
       code: number,
       details: string,
       key: string | undefined,
@@ -263,7 +267,7 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
      */
     const connected = (
       peer: Peer,
-      call: Method<never, unknown>,
+      call: Written<unknown>,
       deadline: number,
       key: string | undefined
     ): Effect.Effect<void, EtcdError> =>
@@ -289,10 +293,10 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         })
       })
 
-    const send = <Request, Response>(
+    const send = <Response>(
       peer: Peer,
-      call: Method<Request, Response>,
-      request: Request,
+      call: Written<Response>,
+      request: Buffer,
       context: CallContext
     ): Effect.Effect<Response, EtcdError> =>
       Effect.async<Response, EtcdError>((resume) => {
@@ -302,7 +306,7 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         try {
           const sent = client.makeUnaryRequest(
             call.path,
-            call.serialize,
+            written,
             call.deserialize,
             request,
             context.metadata,
@@ -332,10 +336,10 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
     const connectDeadline = (millis: number): number => deadlineIn(Math.min(millis, options.connectTimeoutMillis))
 
     /** While `others` could be asked as well, waiting for the connection leaves time for them. */
-    const attempt = <Request, Response>(
+    const attempt = <Response>(
       peer: Peer,
-      call: Method<Request, Response>,
-      request: Request,
+      call: Written<Response>,
+      request: Buffer,
       context: CallContext,
       others: number
     ): Effect.Effect<Response, EtcdError> =>
@@ -347,9 +351,9 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         )
 
     /** Where nothing was sent, the next member is asked at once. */
-    const failOver = <Request, Response>(
-      call: Method<Request, Response>,
-      request: Request,
+    const failOver = <Response>(
+      call: Written<Response>,
+      request: Buffer,
       context: CallContext,
       others: number
     ): Effect.Effect<Response, EtcdError> =>
@@ -425,6 +429,8 @@ const cancel = (call: { readonly cancel: () => void }): void => {
   call.cancel()
   setImmediate(() => call.cancel())
 }
+
+const written = (request: Buffer): Buffer => request
 
 const closedDetails = (cause: unknown): string =>
   `No connection established: ${cause instanceof Error ? cause.message : String(cause)}`

@@ -39,7 +39,7 @@ const sortOrders = {
 export const rangeRequest = (request: Txn.RangeRequest): rpc.RangeRequest => ({
   key: toBytes(request.key),
   rangeEnd: optional(request.rangeEnd),
-  limit: BigInt(request.limit ?? 0),
+  limit: request.limit === undefined ? 0n : BigInt(request.limit),
   revision: request.revision ?? 0n,
   sortOrder: request.sort === undefined ? rpc.RangeRequest_SortOrder.None : sortOrders[request.sort.order],
   sortTarget: request.sort === undefined ? rpc.RangeRequest_SortTarget.Key : sortTargets[request.sort.by],

@@ -113,7 +113,7 @@ export const make = (
     const authenticate = (user: Auth, deadline: number): Effect.Effect<Credentials, EtcdError> =>
       channel.unary(
         methods.authenticate,
-        { name: user.username, password: Redacted.value(user.password) },
+        methods.authenticate.serialize({ name: user.username, password: Redacted.value(user.password) }),
         { metadata: anonymous.unary, deadline }
       ).pipe(
         Effect.map(({ token }) => credentials(token)),
@@ -184,12 +184,13 @@ export const make = (
         key,
         endpoint
       })
+      const written = call.serialize(request)
       return Effect.suspend(() => {
         const deadline = Channel.deadlineIn(timeoutMillis)
-        if (auth === undefined) return channel.unary(call, request, context(anonymous, deadline))
+        if (auth === undefined) return channel.unary(call, written, context(anonymous, deadline))
         const once = Effect.flatMap(login(deadline), (used) =>
           Effect.tapError(
-            channel.unary(call, request, context(used, deadline)),
+            channel.unary(call, written, context(used, deadline)),
             (error) => Effect.sync(() => error.reason === "Unauthenticated" && forget(used))
           ))
         // A token may have expired, or been forgotten by a restarted member. The refusal was definite: once more is safe.
