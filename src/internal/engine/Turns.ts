@@ -16,7 +16,7 @@ export interface Turns {
   /** To be called when `Options.deadline` became earlier. */
   readonly wake: () => void
   /** The end of time: no deadline comes any more, and jobs run as soon as whoever posted them is done. */
-  readonly stop: () => void
+  readonly stop: Effect.Effect<void>
 }
 
 export interface Options {
@@ -59,10 +59,10 @@ export const make = (options: Options): Effect.Effect<Turns, never, Scope.Scope>
     )
 
     let stopped = false
-    const stop = () => {
+    const stop = Effect.suspend(() => {
       stopped = true
-      Effect.runSync(Queue.takeAll(jobs)).pipe(Chunk.forEach((job) => queueMicrotask(job)))
-    }
+      return Effect.map(Queue.takeAll(jobs), Chunk.forEach((job) => queueMicrotask(job)))
+    })
 
     const alarms = new Set<Alarm>()
     const changed = Effect.unsafeMakeLatch()

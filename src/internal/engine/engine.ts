@@ -74,11 +74,10 @@ export const make = (options: Options = {}): Effect.Effect<Engine, never, Scope.
 
     let isGone = false
     yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
         isGone = true
-        turns.stop()
-        root.endpoints.forEach((endpoint) => endpoint.abandon())
-      })
+        return turns.stop
+      }).pipe(Effect.zipRight(Effect.sync(() => root.endpoints.forEach((endpoint) => endpoint.abandon()))))
     )
 
     /** What a control does to the member; leases that are over end first, as they would before any request. */
