@@ -7,7 +7,9 @@
  * may refuse it, lets a call out only once, cancels it, reads its status as it came, and decides what etcd3 hears of it.
  */
 import * as grpc from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
 import type { IDuplexStream } from "etcd3"
 import { EtcdError } from "../../EtcdError.js"
@@ -48,7 +50,7 @@ interface Host {
   readonly name: string
   /** The number of its last failure; 0 for none. */
   lastFailure: number
-  /** When it last sent something, by the monotonic clock. */
+  /** The moment in which it last sent something. */
   answeredAt: number
 }
 
@@ -73,8 +75,8 @@ const notSent = new NotSent("not sent")
 /** How often a host that will not do is drawn before any other is taken instead, or the call fails. */
 const maxDraws = 64
 
-/** The longest time a timer of Node takes: a longer one would fire at once. */
-const maxMillis = 2_147_483_647
+/** gRPC wants deadlines by the wall clock of the machine, whatever `Clock` the program runs under. */
+const deadlineIn = (millis: number): number => Date.now() + millis
 
 /** As errors and `endpoints` show it: what etcd3 was given, without the scheme. */
 export const hostName = (target: string): string => target.replace(/^dns:\/*/, "")
@@ -143,6 +145,8 @@ const draw = <A>(
 export const make = (anyCall: Begin<unknown>): Calls => {
   const hosts = new Map<string, Host>()
   let failures = 0
+  /** Counts beginnings and answers: only their order matters. */
+  let moment = 0
   /** The token was not accepted for a stream, which etcd3 does not notice by itself. */
   let tokenIsStale = false
   let repeats: "no" | "seen" | "told" = "no"
@@ -219,7 +223,7 @@ export const make = (anyCall: Begin<unknown>): Calls => {
         next(metadata, {
           onReceiveMessage: (message: unknown, forward) => {
             // gRPC makes up an absent message for a unary call that fails.
-            if (message !== null) host.answeredAt = performance.now()
+            if (message !== null) host.answeredAt = ++moment
             forward(message)
           },
           onReceiveStatus: (status, forward) => forward(observer.onStatus(host, status))
@@ -235,26 +239,29 @@ export const make = (anyCall: Begin<unknown>): Calls => {
     interceptor_providers: []
   })
 
-  const attempt = <Response>(call: UnaryCall<Response>, deadline: number): Effect.Effect<Response, EtcdError> =>
-    Effect.async<Response, EtcdError>((resume) => {
+  const attempt = <Response>(call: UnaryCall<Response>, timeoutMillis: number): Effect.Effect<Response, EtcdError> =>
+    Effect.suspend(() => {
       const { key, operation, readOnly } = call
-      const begunAt = performance.now()
+      const begunAt = ++moment
       let phase: "ready" | "sent" | "failed" | "over" = "ready"
       let sentTo: Host | undefined
       let cancel: ((code: grpc.status, details: string) => void) | undefined
       let renewed = false
       let draws = 0
 
+      const answer = Deferred.unsafeMake<Response, EtcdError>(FiberId.none)
       const end = (next: typeof phase, result: Effect.Effect<Response, EtcdError>): void => {
         phase = next
-        clearTimeout(timer)
-        resume(result)
+        Deferred.unsafeDone(answer, result)
       }
 
       // gRPC keeps the deadline of what was sent; this is for what is not.
-      const timer = setTimeout(() => {
-        if (phase === "ready") end("over", Effect.fail(notBegunInTime(operation, key, call.timeoutMillis)))
-      }, Math.min(maxMillis, Math.max(0, deadline - Date.now())))
+      const lateBegin = Effect.zipRight(
+        Effect.sleep(timeoutMillis),
+        Effect.suspend(() =>
+          phase === "ready" ? Effect.fail(notBegunInTime(operation, key, call.timeoutMillis)) : Effect.never
+        )
+      )
 
       const observer: Observer = {
         admits: (host) => {
@@ -284,7 +291,7 @@ export const make = (anyCall: Begin<unknown>): Calls => {
           return speaksAgainstConnection(host, reason, status, begunAt) ? status : hidden(status)
         }
       }
-      const options = callOptions(intercept(observer, false), deadline)
+      const options = callOptions(intercept(observer, false), deadlineIn(timeoutMillis))
 
       draw(
         () => call.begin(options),
@@ -307,26 +314,29 @@ export const make = (anyCall: Begin<unknown>): Calls => {
         }
       )
 
-      return Effect.sync(() => {
-        phase = "over"
-        clearTimeout(timer)
-        cancel?.(grpc.status.CANCELLED, "interrupted")
-      })
+      // Interruptible each, also where the caller is not: the one that comes second has to end.
+      return Effect.raceFirst(Effect.interruptible(Deferred.await(answer)), Effect.interruptible(lateBegin)).pipe(
+        Effect.ensuring(Effect.sync(() => {
+          // Nobody waits for it any more.
+          if (phase === "ready" || phase === "sent") cancel?.(grpc.status.CANCELLED, "interrupted")
+          if (phase !== "failed") phase = "over"
+        }))
+      )
     })
 
-  /** Where nothing was sent, the next host is asked at once. */
+  /** Where nothing was sent, the next host is asked at once, in the time that is left. */
   const failOver = <Response>(
     call: UnaryCall<Response>,
-    deadline: number,
+    left: () => number,
     others: number
   ): Effect.Effect<Response, EtcdError> => {
-    const first = attempt(call, deadline)
+    const first = attempt(call, Math.max(0, left()))
     return others === 0 ? first : Effect.catchIf(
       first,
       // Without an endpoint it was etcd3 itself that failed.
       ({ endpoint, mayBeApplied, reason }) =>
-        reason === "Unavailable" && !mayBeApplied && endpoint !== undefined && Date.now() < deadline,
-      () => failOver(call, deadline, others - 1)
+        reason === "Unavailable" && !mayBeApplied && endpoint !== undefined && left() > 0,
+      () => failOver(call, left, others - 1)
     )
   }
 
@@ -337,19 +347,17 @@ export const make = (anyCall: Begin<unknown>): Calls => {
   })
 
   const unary: Calls["unary"] = (call) =>
-    Effect.suspend(() => {
+    Effect.clockWith((clock) => {
       const others = call.host === undefined ? Math.max(0, hosts.size - 1) : 0
-      return failOver(call, Date.now() + call.timeoutMillis, others)
+      const begun = clock.unsafeCurrentTimeNanos()
+      const left = () => call.timeoutMillis - Number(clock.unsafeCurrentTimeNanos() - begun) / 1e6
+      return failOver(call, left, others)
     }).pipe(Effect.tapError(() => tellOfRepeats))
 
   /** Tells etcd3 that a call was refused for its token, which has it ask for another one. Nothing else is sent. */
   const renewToken = (timeoutMillis: number): Effect.Effect<void, EtcdError> =>
     Effect.async<void, EtcdError>((resume) => {
       let told = false
-      const timer = setTimeout(
-        () => resume(Effect.fail(notBegunInTime("authenticate", undefined, timeoutMillis))),
-        Math.min(maxMillis, timeoutMillis)
-      )
       const interceptor: grpc.Interceptor = (options, nextCall) => {
         const call = nextCall(options)
         call.cancelWithStatus(grpc.status.CANCELLED, "not sent")
@@ -361,15 +369,19 @@ export const make = (anyCall: Begin<unknown>): Calls => {
         })
       }
       const failed = (cause: unknown): void => {
-        clearTimeout(timer)
         if (cause !== notSent) return resume(Effect.fail(notBegun("authenticate", undefined, cause)))
         tokenIsStale = false
         resume(Effect.void)
       }
-      const options = callOptions(interceptor, Date.now() + timeoutMillis)
+      const options = callOptions(interceptor, deadlineIn(timeoutMillis))
       draw(() => anyCall(options), () => false, () => failed(notSent), failed)
-      return Effect.sync(() => clearTimeout(timer))
-    })
+    }).pipe(
+      Effect.interruptible,
+      Effect.timeoutFail({
+        duration: timeoutMillis,
+        onTimeout: () => notBegunInTime("authenticate", undefined, timeoutMillis)
+      })
+    )
 
   const duplex = <Request, Response>(
     call: StreamCall<Request, Response>,
@@ -377,7 +389,7 @@ export const make = (anyCall: Begin<unknown>): Calls => {
   ): Effect.Effect<DuplexStream<Request>, EtcdError, Scope.Scope> =>
     Effect.gen(function*() {
       if (tokenIsStale) yield* renewToken(call.timeoutMillis)
-      const begunAt = performance.now()
+      const begunAt = ++moment
       let phase: "ready" | "sent" | "open" | "over" = "ready"
       let ended: EtcdError | undefined
       let cancel: ((code: grpc.status, details: string) => void) | undefined
@@ -421,15 +433,10 @@ export const make = (anyCall: Begin<unknown>): Calls => {
       const options = callOptions(intercept(observer, true), Infinity)
 
       const stream = yield* Effect.async<IDuplexStream<Request, Response>, EtcdError>((resume) => {
-        const timer = setTimeout(() => {
-          phase = "over"
-          resume(Effect.fail(notBegunInTime(call.operation, undefined, call.timeoutMillis)))
-        }, Math.min(maxMillis, call.timeoutMillis))
         draw(
           () => call.begin(options),
           () => phase === "ready",
           (opened) => {
-            clearTimeout(timer)
             if (ended !== undefined) return resume(Effect.fail(ended))
             if (phase !== "sent") return
             phase = "open"
@@ -439,17 +446,21 @@ export const make = (anyCall: Begin<unknown>): Calls => {
             resume(Effect.succeed(opened))
           },
           (cause) => {
-            clearTimeout(timer)
             phase = "over"
             resume(Effect.fail(notBegun(call.operation, undefined, cause)))
           }
         )
         return Effect.sync(() => {
           phase = "over"
-          clearTimeout(timer)
           cancel?.(grpc.status.CANCELLED, "interrupted")
         })
-      })
+      }).pipe(
+        Effect.interruptible,
+        Effect.timeoutFail({
+          duration: call.timeoutMillis,
+          onTimeout: () => notBegunInTime(call.operation, undefined, call.timeoutMillis)
+        })
+      )
 
       return {
         endpoint: openedAt?.name ?? "etcd3",
