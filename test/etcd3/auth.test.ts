@@ -8,8 +8,9 @@ import * as Transport from "../../src/internal/etcd3/transport.js"
 import type { Client } from "../grpc/support.js"
 import { bounded, failure, outcome, take, timeout } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { stubServer } from "../support/stubServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
-import { instance, over, stubServer, withItsPolicies } from "./support.js"
+import { instance, over, withItsPolicies } from "./support.js"
 
 /** How long the server keeps a token that nobody uses. */
 const tokenSeconds = 1
@@ -129,7 +130,6 @@ describe("an instance with a user", () => {
       assert.deepStrictEqual([error.operation, ...outcome(error)], ["watch", "Unauthenticated", false])
       yield* open
       yield* Effect.all([server.come, server.come])
-      yield* Effect.sleep("100 millis")
       // Had it been the same token, it would be gone again.
       assert.isTrue(Option.isNone(yield* Effect.timeoutOption(Effect.zipRight(server.gone, server.gone), 300)))
     }))

@@ -10,8 +10,9 @@ import * as Calls from "../../src/internal/etcd3/calls.js"
 import * as Txn from "../../src/Txn.js"
 import { bounded, calls, failure, outcome, proxied, text, timeout, until } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { stubServer } from "../support/stubServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
-import { applicationReads, instance, over, stubServer, withItsPolicies } from "./support.js"
+import { applicationReads, instance, over, withItsPolicies } from "./support.js"
 
 const etcd = layer(EtcdServer.layer({ version: "3.5" }), { excludeTestServices: true })
 
@@ -97,10 +98,13 @@ describe("a connection", () => {
       const proxy = yield* TcpProxy.make(server.endpoint)
       const client = yield* over(yield* instance(proxy.endpoint), { batch: false })
       yield* client.get("key")
+      assert.strictEqual(yield* bounded(server.come), "Range")
       for (let round = 0; round < 2; round++) {
         const put = client.put({ key: "key", value: "" }, { timeout: 700 })
         const unanswered = yield* Effect.fork(failure(put))
-        yield* Effect.zipRight(Effect.sleep("50 millis"), client.get("key"))
+        assert.strictEqual(yield* bounded(server.come), "Put")
+        yield* client.get("key")
+        assert.strictEqual(yield* bounded(server.come), "Range")
         assert.deepStrictEqual(outcome(yield* Fiber.join(unanswered)), ["DeadlineExceeded", true])
       }
       assert.strictEqual(yield* proxy.accepted, 1)

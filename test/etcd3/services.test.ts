@@ -37,7 +37,8 @@ etcd("the services over etcd3", (it) => {
       let most = 0
       const work = Effect.gen(function*() {
         most = Math.max(most, ++inside)
-        yield* Effect.sleep("2 millis")
+        // Long enough for somebody else to come in, if that were possible: a call to etcd.
+        yield* Lock.inspect("counted")
         inside--
       })
       yield* Effect.forEach(

@@ -21,8 +21,9 @@ import {
   write
 } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { stubServer } from "../support/stubServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
-import { applicationReads, instance, over, stubServer, withItsPolicies } from "./support.js"
+import { applicationReads, instance, over, withItsPolicies } from "./support.js"
 
 const etcd = layer(EtcdServer.layer({ version: "3.5" }), { excludeTestServices: true })
 

@@ -1,12 +1,9 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import * as grpc from "@grpc/grpc-js"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Queue from "effect/Queue"
 import * as Net from "node:net"
-import { stubServer } from "../etcd3/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { stubServer } from "../support/stubServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import { bounded, calls, connect, failure, proxied, until } from "./support.js"
 
@@ -64,94 +61,43 @@ etcd("a call that is interrupted", (it) => {
     }))
 })
 
-/** A server of gRPC that answers no call, and tells what it sees of one. */
-const silentServer = Effect.gen(function*() {
-  const received = yield* Deferred.make<grpc.Metadata>()
-  const cancelled = yield* Deferred.make<void>()
-  const bytes = (value: Buffer) => value
-  const method = (path: string, stream: boolean) => ({
-    path: `/etcdserverpb.${path}`,
-    requestStream: stream,
-    responseStream: stream,
-    requestSerialize: bytes,
-    requestDeserialize: bytes,
-    responseSerialize: bytes,
-    responseDeserialize: bytes
-  })
-  const streams = yield* Queue.unbounded<string>()
-  const silent = (call: grpc.ServerDuplexStream<Buffer, Buffer>) => {
-    Queue.unsafeOffer(streams, call.getPath())
-    call.on("error", () => {})
-  }
-  const server = new grpc.Server()
-  server.addService({
-    range: method("KV/Range", false),
-    watch: method("Watch/Watch", true),
-    lease: method("Lease/LeaseKeepAlive", true)
-  }, {
-    range: (call: grpc.ServerUnaryCall<Buffer, Buffer>) => {
-      call.on("cancelled", () => Deferred.unsafeDone(cancelled, Effect.void))
-      Deferred.unsafeDone(received, Effect.succeed(call.metadata))
-    },
-    watch: silent,
-    lease: silent
-  })
-  const port = yield* Effect.acquireRelease(
-    Effect.async<number, Error>((resume) =>
-      server.bindAsync(
-        "127.0.0.1:0",
-        grpc.ServerCredentials.createInsecure(),
-        (error, port) => resume(error === null ? Effect.succeed(port) : Effect.fail(error))
-      )
-    ),
-    () => Effect.sync(() => server.forceShutdown())
-  )
-  return {
-    endpoint: `127.0.0.1:${port}`,
-    received: Deferred.await(received),
-    cancelled: Deferred.await(cancelled),
-    streams: Queue.takeN(streams, 2)
-  }
-})
-
 describe("what the server sees of a call", () => {
   it.scopedLive("that is interrupted: its cancellation", () =>
     Effect.gen(function*() {
-      const server = yield* silentServer
+      const server = yield* stubServer()
       const client = yield* connect({ endpoints: server.endpoint })
       const fiber = yield* Effect.fork(client.get("key"))
-      yield* server.received
+      yield* server.come
       yield* bounded(Fiber.interrupt(fiber))
-      yield* bounded(server.cancelled)
+      yield* bounded(server.gone)
     }))
 
   it.scopedLive("with a deadline: the deadline, and its end", () =>
     Effect.gen(function*() {
-      const server = yield* silentServer
+      const server = yield* stubServer()
       const client = yield* connect({ endpoints: server.endpoint })
       const fiber = yield* Effect.fork(failure(client.get("key", { timeout: 500 })))
-      yield* server.received
+      yield* server.come
       assert.strictEqual((yield* Fiber.join(fiber)).reason, "DeadlineExceeded")
-      yield* bounded(server.cancelled)
+      yield* bounded(server.gone)
     }))
 })
 
 describe("a client whose scope closes", () => {
   it.scopedLive("closes its connection at once, with streams open and calls under way", () =>
     Effect.gen(function*() {
-      const server = yield* silentServer
+      const server = yield* stubServer()
       const proxy = yield* TcpProxy.make(server.endpoint)
       yield* Effect.scoped(Effect.gen(function*() {
         const client = yield* connect({ endpoints: proxy.endpoint })
         yield* Effect.forkScoped(client.get("key"))
         yield* Effect.forkScoped(client.openWatch({ key: "key" }))
         yield* Effect.forkScoped(client.leaseKeepAliveOnce(1n))
-        yield* server.received
-        yield* server.streams
+        yield* Effect.all([server.come, server.come, server.come])
         assert.strictEqual(yield* proxy.open, 1)
       }))
       yield* until("the end of the connection", Effect.map(proxy.open, (count) => count === 0))
-      yield* server.cancelled
+      yield* bounded(server.gone)
     }))
 
   it.scopedLive("closes connections that never stood", () =>

@@ -5,12 +5,11 @@
 import type * as rpc from "etcd3"
 import type { WatchEvent } from "../../EtcdClient.js"
 import type * as Txn from "../../Txn.js"
-import { empty, toBytes } from "../bytes.js"
+import { toBytes } from "../bytes.js"
+import { noHeader, noKeyValue } from "../emptyRecords.js"
 import type * as Transport from "../transport.js"
 
 type Absent = null | undefined
-
-const noHeader: Txn.Header = { clusterId: 0n, memberId: 0n, revision: 0n, raftTerm: 0n }
 
 export const header = (message: rpc.IResponseHeader | Absent): Txn.Header =>
   message === null || message === undefined ? noHeader : {
@@ -44,15 +43,6 @@ const keyValue = (message: rpc.IKeyValue): Txn.KeyValue => ({
 
 const optionalKeyValue = (message: rpc.IKeyValue | Absent): Txn.KeyValue | undefined =>
   message === null || message === undefined ? undefined : keyValue(message)
-
-const noKeyValue: Txn.KeyValue = {
-  key: empty,
-  value: empty,
-  createRevision: 0n,
-  modRevision: 0n,
-  version: 0n,
-  lease: 0n
-}
 
 const sortTargets = { key: "Key", version: "Version", create: "Create", mod: "Mod", value: "Value" } as const
 

@@ -3,23 +3,13 @@ import { absurd } from "effect/Function"
 import type { WatchEvent } from "../../EtcdClient.js"
 import type * as Txn from "../../Txn.js"
 import { empty, toBytes } from "../bytes.js"
+import { noHeader, noKeyValue } from "../emptyRecords.js"
 import type * as kv from "../proto/kv.js"
 import * as rpc from "../proto/rpc.js"
 import type * as Transport from "../transport.js"
 
-const noHeader: Txn.Header = { clusterId: 0n, memberId: 0n, revision: 0n, raftTerm: 0n }
-
 /** The generated header has our shape already. */
 export const header = (message: rpc.ResponseHeader | undefined): Txn.Header => message ?? noHeader
-
-const noKeyValue: Txn.KeyValue = {
-  key: empty,
-  value: empty,
-  createRevision: 0n,
-  modRevision: 0n,
-  version: 0n,
-  lease: 0n
-}
 
 const optional = (value: Txn.Bytes | undefined): Uint8Array => value === undefined ? empty : toBytes(value)
 
