@@ -1,12 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/TestClock"
-import type { EtcdError } from "../../src/EtcdError.js"
+import { EtcdError } from "../../src/EtcdError.js"
 import * as Key from "../../src/Key.js"
 import type { Op, TxnRequest } from "../../src/Txn.js"
 import * as Txn from "../../src/Txn.js"
@@ -448,6 +449,38 @@ describe("interruption and time", () => {
       yield* client.put({ key: "f", value: "" })
       // An idle client again: nothing is left under way.
       assert.strictEqual(sent.at(-1)?.call, "put")
+    }))
+
+  it.scoped("one that is interrupted is not sent once more when its call is taken apart", () =>
+    Effect.gen(function*() {
+      const refuse = yield* Deferred.make<void>()
+      const tooMany = new EtcdError({
+        operation: "txn",
+        reason: "TooLarge",
+        code: 3,
+        mayBeApplied: false,
+        detail: "etcdserver: too many operations in txn request"
+      })
+      const all = yield* watched({
+        transport: (transport) => ({
+          txn: (request, call) =>
+            (request.success ?? []).length > 4
+              ? Effect.zipRight(Deferred.await(refuse), tooMany)
+              : transport.txn(request, call)
+        })
+      })
+      const { client, etcd, sent } = all
+      yield* occupied(all)
+      const fibers = yield* start(range(8).map((i) => client.put({ key: `k${i}`, value: "" })))
+      yield* eventually("all are sent", Effect.sync(() => sent.length === 2))
+      yield* Fiber.interruptAll([fibers[1], fibers[6]])
+      yield* Deferred.succeed(refuse, undefined)
+      yield* all.release
+      yield* Fiber.joinAll(fibers.filter((_, i) => i !== 1 && i !== 6))
+      assert.deepStrictEqual(
+        (yield* etcd.snapshot).map(({ key }) => text(key)),
+        ["busy", "k0", "k2", "k3", "k4", "k5", "k7"]
+      )
     }))
 
   it.scoped("a deadline that passes while others are stuck is kept, and nothing was sent", () =>

@@ -60,6 +60,7 @@ const gathersFrom = 2
 const maxFlights = 64
 /** After so many that could not join, the rest of the queue is not looked at. */
 const maxPassedOver = 32
+
 /** A request that waits for its turn or for its answer. */
 interface Waiting {
   readonly part: Part
@@ -139,6 +140,7 @@ class Batch {
   #operations = 0
   #nested = 0
   #bytes = 0
+
   constructor(limits: { readonly operations: number; readonly bytes: number }) {
     this.#limits = limits
   }
@@ -374,6 +376,11 @@ export class Lane {
     const failAll = (error: EtcdError): void => {
       for (const member of members) member.fail(error)
     }
+    /** What was given up meanwhile is not sent once more: whoever gave it up may have undone it. */
+    const again = (part: ReadonlyArray<Waiting>): Effect.Effect<void> => {
+      const waiting = part.filter(({ isOver }) => !isOver)
+      return waiting.length === 0 ? Effect.void : this.#together(waiting, deadline)
+    }
     return Effect.matchEffect(
       this.#options.commit(members.flatMap(({ part }) => part.ops), until(deadline)),
       {
@@ -383,14 +390,11 @@ export class Lane {
           if (error.detail === Statuses.tooManyOps.details && members.length > 1) {
             this.#maxOperations = Math.max(this.#accepted, Math.floor(Math.min(this.#maxOperations, size) / 2))
             const half = members.length >> 1
-            return Effect.zipRight(
-              this.#together(members.slice(0, half), deadline),
-              this.#together(members.slice(half), deadline)
-            )
+            return Effect.forEach([members.slice(0, half), members.slice(half)], again, { discard: true })
           }
           return Effect.forEach(
-            members.filter(({ isOver }) => !isOver),
-            (member) => Effect.suspend(() => member.alone(until(member.deadline))),
+            members,
+            (member) => member.isOver ? Effect.void : member.alone(until(member.deadline)),
             { concurrency: gathersFrom, discard: true }
           )
         },
