@@ -16,20 +16,20 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { toText } from "./internal/bytes.js"
-import type { Held, Restore, Won } from "./internal/lock/handle.js"
+import type { Held, Won } from "./internal/lock/handle.js"
 import * as Handle from "./internal/lock/handle.js"
+import type { Win } from "./internal/lock/holding.js"
+import * as Holding from "./internal/lock/holding.js"
 import * as LockQueue from "./internal/lock/queue.js"
-import { Obligations } from "./internal/obligations.js"
+import type { Obligations } from "./internal/obligations.js"
 import * as Owner from "./internal/owner.js"
-import { isDebugging, traced } from "./internal/traced.js"
+import { traced } from "./internal/traced.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
 import type { LockExpired, LockNotHeld } from "./LockError.js"
@@ -206,9 +206,6 @@ export interface Options {
 
 const defaultTtl = Duration.seconds(30)
 
-/** How a lock is won; what it owes meanwhile is told to `own`. */
-type Win<E> = (own: Obligations) => Effect.Effect<Won, E>
-
 const badInput = (key: string, { timeout, ttl }: AcquireOptions): InvalidArgument | undefined =>
   [
     Either.getLeft(Key.validate("key", key)),
@@ -229,6 +226,8 @@ export const make = (
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/locks")
     const clock = yield* Effect.clock
     const owner = Owner.valueFor(options.name, clock)
+
+    const holding = Holding.make(client, "lock")
 
     const folderOf = (key: string): string => `${prefix}/${key}/`
 
@@ -316,41 +315,12 @@ export const make = (
         )
     }
 
-    /** Whatever `win` leaves undone when it fails or is interrupted is undone here, before anybody hears of it. */
-    const hold = <E>(operation: string, key: string, win: Win<E>, restore: Restore): Effect.Effect<Held, E> =>
-      Effect.withFiberRuntime((fiber) => {
-        const own = new Obligations()
-        const debug = isDebugging(fiber)
-        return Effect.matchCauseEffect(restore(traced(fiber, operation, { "lock.key": key }, win(own))), {
-          onFailure: (cause) => Effect.zipRight(own.settle(), Effect.failCause(cause)),
-          onSuccess: (won) => Handle.make(client, key, won, own, debug)
-        })
-      })
-
-    const scoped = <E>(operation: string, key: string, win: Win<E>): Effect.Effect<LockHandle, E, Scope.Scope> =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(hold(operation, key, win, restore), (held) =>
-          // A scope of its own, so that nothing of a released lock stays in one that lives on.
-          Effect.scopeWith((outer) =>
-            Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) =>
-              Effect.map(Scope.addFinalizer(scope, held.close), () => {
-                const lock = held.lock()
-                return { ...lock, release: Effect.ensuring(lock.release, Scope.close(scope, Exit.void)) }
-              }))
-          ))
-      )
-
     const withLock: Lock["Type"]["withLock"] = (key, options = {}) => (body) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(
-          hold("Lock.acquire", key, winning(key, options), restore),
-          (held) => Handle.protect(held, body, options.onLost, restore)
-        )
-      )
+      holding.around("Lock.acquire", key, winning(key, options), body, options.onLost)
 
     const withLockIfAvailable: Lock["Type"]["withLockIfAvailable"] = (key, options = {}) => (body) =>
       Effect.uninterruptibleMask((restore) =>
-        hold("Lock.tryAcquire", key, trying(key, options), restore).pipe(
+        holding.hold("Lock.tryAcquire", key, trying(key, options), restore).pipe(
           Effect.asSome,
           Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
           Effect.flatMap((held) =>
@@ -375,8 +345,8 @@ export const make = (
       )
 
     return {
-      acquire: (key, options = {}) => scoped("Lock.acquire", key, winning(key, options)),
-      tryAcquire: (key, options = {}) => scoped("Lock.tryAcquire", key, trying(key, options)),
+      acquire: (key, options = {}) => holding.scoped("Lock.acquire", key, winning(key, options)),
+      tryAcquire: (key, options = {}) => holding.scoped("Lock.tryAcquire", key, trying(key, options)),
       withLock,
       withLockIfAvailable,
       inspect

@@ -10,6 +10,7 @@ import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as RuntimeFlagsPatch from "effect/RuntimeFlagsPatch"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { Body, LockHandle, WithLockOptions } from "../../Lock.js"
+import type { Kind } from "../../LockError.js"
 import { LockExpired, LockNotHeld } from "../../LockError.js"
 import type { Entry, Session, SessionExpired } from "../../Session.js"
 import * as Txn from "../../Txn.js"
@@ -39,11 +40,13 @@ export interface Held {
 }
 
 /**
+ * @param kind what is held, for errors and logs
  * @param own what the stay in the queue owes: settled when the lock is released
  * @param debug whether debug logs are seen
  */
 export const make = (
   client: EtcdClient["Type"],
+  kind: Kind,
   key: string,
   { entry, session }: Won,
   own: Obligations,
@@ -56,14 +59,14 @@ export const make = (
   const logging = <A>(message: string, result: A): Effect.Effect<A> =>
     debug
       ? Effect.annotateLogs(Effect.as(Effect.logDebug(message), result), {
-        lock: key,
+        [kind]: key,
         lease: leaseHex(entry.lease),
         fencingToken: String(fencingToken)
       })
       : Effect.succeed(result)
   const lose = (reason: LockExpired["reason"]): LockExpired => {
     if (loss === undefined) {
-      loss = new LockExpired({ key, fencingToken, reason })
+      loss = new LockExpired({ kind, key, fencingToken, reason })
       for (const notify of listeners.values()) notify(loss)
     }
     return loss
@@ -78,7 +81,7 @@ export const make = (
     released = true
     endGuard()
     endSession()
-    return debug ? Effect.zipRight(own.settle(), logging("lock released", undefined)) : own.settle()
+    return debug ? Effect.zipRight(own.settle(), logging(`${kind} released`, undefined)) : own.settle()
   })
 
   const onLost: Held["onLost"] = (notify) => {
@@ -124,14 +127,14 @@ export const make = (
     ),
     release: Effect.uninterruptible(Effect.suspend(() =>
       released
-        ? Effect.fail(new LockNotHeld({ key }))
+        ? Effect.fail(new LockNotHeld({ kind, key }))
         : Effect.flatMap(Effect.isSuccess(check), (held) =>
-          Effect.zipRight(close, held ? Effect.void : Effect.fail(new LockNotHeld({ key }))))
+          Effect.zipRight(close, held ? Effect.void : Effect.fail(new LockNotHeld({ kind, key }))))
     ))
   })
 
   let lock: LockHandle | undefined
-  return logging("lock acquired", { lock: () => lock ??= makeLock(), check, onLost, close })
+  return logging(`${kind} acquired`, { lock: () => lock ??= makeLock(), check, onLost, close })
 }
 
 const counted = RuntimeFlagsPatch.enable(RuntimeFlags.RuntimeMetrics)
