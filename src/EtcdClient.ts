@@ -177,6 +177,17 @@ export class EtcdClient extends Context.Tag("effect-coord/EtcdClient")<EtcdClien
   readonly put: (request: PutRequest, options?: CallOptions) => Effect.Effect<PutResponse, EtcdError>
   readonly delete: (request: DeleteRequest, options?: CallOptions) => Effect.Effect<DeleteResponse, EtcdError>
   readonly txn: (request: TxnRequest, options?: CallOptions) => Effect.Effect<TxnResponse, EtcdError>
+  /**
+   * `txn` for the hottest paths: it begins at once and takes no step of a fibre until it is answered. One of the two
+   * functions is called, once: with the answer, or with an effect that is the rest of the call (its failure, or what is
+   * still to be tried) and has to be run. What is returned gives the call up; it may be carried out all the same.
+   */
+  readonly startTxn: (
+    request: TxnRequest,
+    options: CallOptions | undefined,
+    onAnswer: (response: TxnResponse) => void,
+    onTrouble: (rest: Effect.Effect<TxnResponse, EtcdError>) => void
+  ) => () => void
   /** Grants a lease of `ttl` (rounded up to whole seconds), under an id of the client's choice: safe to repeat. */
   readonly leaseGrant: (
     request: { readonly ttl: Duration.DurationInput; readonly id?: bigint | undefined },

@@ -390,22 +390,29 @@ const makeChecked = (
         }
         const leaseGone = (error: EtcdError): Effect.Effect<never, EtcdError | SessionExpired> =>
           error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error)
-        return Effect.matchEffect(client.txn(request), {
-          onSuccess: (response) => {
-            progress.sent = "once"
-            return Effect.succeed(answered(response))
-          },
-          onFailure: (error) => {
-            // Sending it again tells what became of it.
-            if (error.mayBeApplied) {
-              return Effect.matchEffect(client.txn(request, { idempotent: true }), {
-                onSuccess: (response) => Effect.succeed(answered(response)),
-                onFailure: leaseGone
-              })
+        const goOn = (rest: Effect.Effect<TxnResponse, EtcdError>) =>
+          Effect.matchEffect(rest, {
+            onSuccess: (response) => {
+              progress.sent = "once"
+              return Effect.succeed(answered(response))
+            },
+            onFailure: (error) => {
+              // Sending it again tells what became of it.
+              if (error.mayBeApplied) {
+                return Effect.matchEffect(client.txn(request, { idempotent: true }), {
+                  onSuccess: (response) => Effect.succeed(answered(response)),
+                  onFailure: leaseGone
+                })
+              }
+              progress.sent = "nothing"
+              return leaseGone(error)
             }
-            progress.sent = "nothing"
-            return leaseGone(error)
-          }
+          })
+        return Effect.async((resume) => {
+          owe(client.startTxn(request, undefined, (response) => {
+            progress.sent = "once"
+            resume(Effect.succeed(answered(response)))
+          }, (rest) => resume(goOn(rest))))
         })
       }
       return lease !== undefined && !isOver() ? claimWith(lease) : Effect.flatMap(leased, claimWith)

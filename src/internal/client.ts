@@ -2,6 +2,7 @@
 import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -18,7 +19,7 @@ import * as Namespace from "./namespace.js"
 import * as numbers from "./numbers.js"
 import type { ClientOptions } from "./options.js"
 import type { Repeatable } from "./retry.js"
-import { retrying } from "./retry.js"
+import { retrying, startRetrying } from "./retry.js"
 import type { Transport } from "./transport.js"
 import { firstKey, isReadOnly } from "./txnShape.js"
 import * as WatchHub from "./watchHub.js"
@@ -81,19 +82,22 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       maxBufferedBytes
     })
     const leases = yield* LeaseStream.make(transport)
-    const kv = options.batch ? yield* Batcher.make(transport, options) : transport
+    const batched = options.batch ? yield* Batcher.make(transport, options) : undefined
+    const kv = batched ?? transport
     const retry = { clock: yield* Effect.clock, schedule: options.retry, endpoints: transport.endpoints.length }
 
     const millisOf = (call: Pick<CallOptions, "timeout"> | undefined): number =>
       call?.timeout === undefined ? options.requestTimeoutMillis : Math.max(1, Duration.toMillis(call.timeout))
+
+    const repeatableAs = (kind: "read" | "write", call: CallOptions | undefined): Repeatable =>
+      kind === "write" && call?.idempotent === true ? "idempotent" : kind
 
     const calling = <A>(
       call: CallOptions | undefined,
       kind: "read" | "write",
       run: (options: { readonly timeoutMillis: number }) => Effect.Effect<A, EtcdError>
     ): Effect.Effect<A, EtcdError> => {
-      const repeatable: Repeatable = kind === "write" && call?.idempotent === true ? "idempotent" : kind
-      return retrying(retry, repeatable, millisOf(call), (timeoutMillis) => run({ timeoutMillis }))
+      return retrying(retry, repeatableAs(kind, call), millisOf(call), (timeoutMillis) => run({ timeoutMillis }))
     }
 
     /** What cannot be sent is refused here, for every transport in the same words. */
@@ -114,6 +118,32 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       problem?: string
     ): Effect.Effect<A, EtcdError> =>
       checked(operation, byteLength(key) === 0 ? "etcdserver: key is not provided" : problem, effect, key)
+
+    const txn: Client["txn"] = (request, call) =>
+      checked(
+        "txn",
+        numbers.ofTxn(request),
+        () => calling(call, isReadOnly(request) ? "read" : "write", (options) => kv.txn(request, options)),
+        firstKey(request)
+      )
+
+    const startTxn: Client["startTxn"] = (request, call, onAnswer, onTrouble) => {
+      if (batched === undefined || numbers.ofTxn(request) !== undefined) {
+        onTrouble(txn(request, call))
+        return constVoid
+      }
+      return startRetrying(
+        retry,
+        repeatableAs(isReadOnly(request) ? "read" : "write", call),
+        millisOf(call),
+        {
+          start: (timeoutMillis, done) => batched.startTxn(request, { timeoutMillis }, done),
+          attempt: (timeoutMillis) => batched.txn(request, { timeoutMillis }),
+          onAnswer,
+          onTrouble
+        }
+      )
+    }
 
     const range: Client["range"] = (request, call) =>
       withKey(
@@ -224,13 +254,8 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
         ),
       delete: (request, call) =>
         withKey("delete", request.key, () => calling(call, "write", (options) => kv.del(request, options))),
-      txn: (request, call) =>
-        checked(
-          "txn",
-          numbers.ofTxn(request),
-          () => calling(call, isReadOnly(request) ? "read" : "write", (options) => kv.txn(request, options)),
-          firstKey(request)
-        ),
+      txn,
+      startTxn,
       leaseGrant,
       leaseRevoke: (id, call) =>
         checked(
@@ -309,6 +334,13 @@ const within = (client: Client, prefix: string): Client => {
         prevKvs: response.prevKvs.map(namespace.bareKv)
       })),
     txn: (request, call) => Effect.map(client.txn(namespace.txn(request), call), namespace.bareTxn),
+    startTxn: (request, call, onAnswer, onTrouble) =>
+      client.startTxn(
+        namespace.txn(request),
+        call,
+        (response) => onAnswer(namespace.bareTxn(response)),
+        (rest) => onTrouble(Effect.map(rest, namespace.bareTxn))
+      ),
     leaseTimeToLive: (id, call) =>
       Effect.map(client.leaseTimeToLive(id, call), (lease) => ({
         ...lease,

@@ -5,9 +5,11 @@ import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { EtcdError } from "../EtcdError.js"
+import type { Cancel, Done } from "./transport.js"
 
 /**
  * Whether a second sending is harmless after an unknown outcome.
@@ -30,6 +32,71 @@ const passes = (error: EtcdError): boolean => error.reason === "Unavailable" || 
 const withOutcome = (error: EtcdError, mayBeApplied: boolean): EtcdError =>
   error.mayBeApplied || !mayBeApplied ? error : new EtcdError({ ...error, mayBeApplied: true })
 
+/** One attempt, given the time that it has, and whether an earlier one may have been applied. */
+type Attempt<A> = (timeoutMillis: number, earlierMayBeApplied: boolean) => Effect.Effect<A, EtcdError>
+
+/** A call from its beginning to its end, however many attempts that takes. */
+class Course<A> {
+  readonly #options: RetryOptions
+  readonly #repeatable: Repeatable
+  readonly #timeoutMillis: number
+  readonly #attempt: Attempt<A>
+  readonly #start: bigint
+
+  constructor(options: RetryOptions, repeatable: Repeatable, timeoutMillis: number, attempt: Attempt<A>) {
+    this.#options = options
+    this.#repeatable = repeatable
+    this.#timeoutMillis = timeoutMillis
+    this.#attempt = attempt
+    this.#start = options.clock.unsafeCurrentTimeNanos()
+  }
+
+  /** The time of the next attempt. */
+  time(): number {
+    const patient = this.#options.endpoints === 1 || this.#repeatable === "write"
+    const left = this.#left()
+    return Math.max(1, patient ? left : left / 2)
+  }
+
+  once(earlierMayBeApplied: boolean): Effect.Effect<A, EtcdError> {
+    return this.#attempt(this.time(), earlierMayBeApplied)
+  }
+
+  /** What follows after the first attempt has failed. */
+  goOn(cause: Cause.Cause<EtcdError>): Effect.Effect<A, EtcdError> {
+    const failure = Cause.failureOption(cause)
+    if (Option.isNone(failure) || !this.#repeats(failure.value)) return Effect.failCause(cause)
+    const first = failure.value
+    let last = first
+    // The first attempt is over, so that a call that succeeds pays nothing for the retry around it.
+    let begun = false
+    return Effect.suspend(() => {
+      if (!begun) {
+        begun = true
+        return Effect.fail(first)
+      }
+      return this.#left() < 1 ? Effect.fail(last) : Effect.mapError(this.once(last.mayBeApplied), (error) => {
+        last = withOutcome(error, last.mayBeApplied)
+        return last
+      })
+    }).pipe(Effect.retry({
+      while: (error) => this.#repeats(error),
+      schedule: Schedule.modifyDelay(
+        this.#options.schedule,
+        (_, delay) => Duration.millis(Math.max(0, Math.min(Duration.toMillis(delay), this.#left())))
+      )
+    }))
+  }
+
+  #left(): number {
+    return this.#timeoutMillis - Number((this.#options.clock.unsafeCurrentTimeNanos() - this.#start) / 1_000_000n)
+  }
+
+  #repeats(error: EtcdError): boolean {
+    return passes(error) && this.#left() > 1 && (this.#repeatable !== "write" || !error.mayBeApplied)
+  }
+}
+
 /**
  * Runs `attempt` with the time that is left, again as the schedule says, until the whole call's `timeoutMillis` is used up.
  * The error says `mayBeApplied` if any of the attempts may have been.
@@ -38,43 +105,33 @@ export const retrying = <A>(
   options: RetryOptions,
   repeatable: Repeatable,
   timeoutMillis: number,
-  attempt: (timeoutMillis: number, earlierMayBeApplied: boolean) => Effect.Effect<A, EtcdError>
-): Effect.Effect<A, EtcdError> => {
-  const patient = options.endpoints === 1 || repeatable === "write"
-  const { clock } = options
-  return Effect.suspend(() => {
-    const start = clock.unsafeCurrentTimeNanos()
-    const left = (): number => timeoutMillis - Number((clock.unsafeCurrentTimeNanos() - start) / 1_000_000n)
-    const once = (mayBeApplied: boolean): Effect.Effect<A, EtcdError> => {
-      const time = left()
-      return attempt(Math.max(1, patient ? time : time / 2), mayBeApplied)
-    }
-    const repeats = (error: EtcdError): boolean =>
-      passes(error) && left() > 1 && (repeatable !== "write" || !error.mayBeApplied)
+  attempt: Attempt<A>
+): Effect.Effect<A, EtcdError> =>
+  Effect.suspend(() => {
+    const course = new Course(options, repeatable, timeoutMillis, attempt)
     // By the cause: a handler of errors alone would cost calls that succeed a step more.
-    return Effect.catchAllCause(once(false), (cause) => {
-      const failure = Cause.failureOption(cause)
-      if (Option.isNone(failure) || !repeats(failure.value)) return Effect.failCause(cause)
-      const first = failure.value
-      let last = first
-      // The first attempt was made above, so that a call that succeeds pays nothing for the retry around it.
-      let begun = false
-      return Effect.suspend(() => {
-        if (!begun) {
-          begun = true
-          return Effect.fail(first)
-        }
-        return left() < 1 ? Effect.fail(last) : Effect.mapError(once(last.mayBeApplied), (error) => {
-          last = withOutcome(error, last.mayBeApplied)
-          return last
-        })
-      }).pipe(Effect.retry({
-        while: repeats,
-        schedule: Schedule.modifyDelay(
-          options.schedule,
-          (_, delay) => Duration.millis(Math.max(0, Math.min(Duration.toMillis(delay), left())))
-        )
-      }))
-    })
+    return Effect.catchAllCause(course.once(false), (cause) => course.goOn(cause))
   })
+
+/**
+ * The same where the first attempt needs no fibre: it ends with `onAnswer`, or with `onTrouble` and an effect that is the rest
+ * of the call.
+ */
+export const startRetrying = <A>(
+  options: RetryOptions,
+  repeatable: Repeatable,
+  timeoutMillis: number,
+  call: {
+    readonly start: (timeoutMillis: number, done: Done<A>) => Cancel
+    /** The same as an effect, for the attempts that follow. */
+    readonly attempt: Attempt<A>
+    readonly onAnswer: (answer: A) => void
+    readonly onTrouble: (rest: Effect.Effect<A, EtcdError>) => void
+  }
+): Cancel => {
+  const course = new Course(options, repeatable, timeoutMillis, call.attempt)
+  return call.start(
+    course.time(),
+    (exit) => Exit.isSuccess(exit) ? call.onAnswer(exit.value) : call.onTrouble(course.goOn(exit.cause))
+  )
 }

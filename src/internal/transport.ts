@@ -4,6 +4,7 @@
  * and are the same for all of them.
  */
 import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { WatchEvent } from "../EtcdClient.js"
 import type { EtcdError } from "../EtcdError.js"
@@ -24,6 +25,12 @@ export interface CallOptions {
   /** The call fails with `DeadlineExceeded` after this many milliseconds. */
   readonly timeoutMillis: number
 }
+
+/** Hears the outcome of a call, once, unless the call was cancelled before. */
+export type Done<A> = (exit: Exit.Exit<A, EtcdError>) => void
+
+/** Gives a call up; does nothing when it is over. */
+export type Cancel = () => void
 
 /** The key-value calls: the seam behind which requests can be batched. */
 export interface Kv {
@@ -125,6 +132,13 @@ export interface Transport extends Kv {
   readonly endpoints: ReadonlyArray<string>
   /** Whether the server may know who asks, by credentials or a client's certificate, and apply that user's roles. */
   readonly identified: boolean
+  /**
+   * `txn` without a fibre, for the calls that most requests travel in. `undefined` when it is not as simple as that at this
+   * moment (no connection stands, or a token has to be asked for), or never: then `txn` can do it.
+   */
+  readonly startTxn?:
+    | ((request: TxnRequest, options: CallOptions, done: Done<TxnResponse>) => Cancel | undefined)
+    | undefined
   readonly leaseGrant: (
     request: LeaseGrantRequest,
     options: CallOptions

@@ -6,12 +6,15 @@
  * Nobody can tell from the answers, as only independent requests share a transaction (`footprint.ts`).
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import type { EtcdError } from "../../EtcdError.js"
 import type { DeleteRequest, Op, OpResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
 import { toText } from "../bytes.js"
-import type { CallOptions, Kv, Transport } from "../transport.js"
+import type { CallOptions, Cancel, Done, Kv, Transport } from "../transport.js"
 import { firstKey, isReadOnly } from "../txnShape.js"
 import * as Footprint from "./footprint.js"
 import type { Part, Request } from "./lane.js"
@@ -100,15 +103,48 @@ export interface Options {
   readonly maxReceiveBytes: number
 }
 
-export const make = (transport: Transport, options: Options): Effect.Effect<Kv, never, Scope.Scope> =>
+type StartTxn = (request: TxnRequest, options: CallOptions, done: Done<Txn.TxnResponse>) => Cancel
+
+/** The calls, and the one that is hottest without a fibre of its caller. */
+export interface BatchedKv extends Kv {
+  readonly startTxn: StartTxn
+}
+
+export const make = (transport: Transport, options: Options): Effect.Effect<BatchedKv, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Effect.clock
     const run = yield* FiberSet.makeRuntime<never>()
+    const begin = <A>(call: Effect.Effect<A, EtcdError>, done: Done<A>): Cancel => {
+      let cancelled = false
+      const fiber = run(Effect.onExit(call, (exit) => Effect.sync(() => cancelled || done(exit))).pipe(Effect.ignore))
+      return () => {
+        cancelled = true
+        fiber.unsafeInterruptAsFork(FiberId.none)
+      }
+    }
+    /** With several members, what could not be sent to one of them is sent to the next: that takes the longer way. */
+    const wasNotSent = (exit: Exit.Exit<unknown, EtcdError>): boolean =>
+      Exit.isFailure(exit) && exit.cause._tag === "Fail" &&
+      exit.cause.error.reason === "Unavailable" && !exit.cause.error.mayBeApplied
+
+    const startTxn: StartTxn = (request, call, done) => {
+      const atLength = (): Cancel => begin(transport.txn(request, call), done)
+      if (transport.startTxn === undefined) return atLength()
+      if (transport.endpoints.length === 1) return transport.startTxn(request, call, done) ?? atLength()
+      let again: Cancel | undefined
+      const first = transport.startTxn(request, call, (exit) => {
+        if (wasNotSent(exit)) again = atLength()
+        else done(exit)
+      })
+      return first === undefined ? atLength() : () => (again ?? first)()
+    }
+
     const common = {
       maxOperations,
       maxBytes: options.maxSendBytes < 0 ? maxBytes : Math.min(maxBytes, options.maxSendBytes / 2),
       clock,
-      commit: (success: ReadonlyArray<Op>, call: CallOptions) => transport.txn({ success }, call),
+      commit: (success: ReadonlyArray<Op>, call: CallOptions, done: Done<Txn.TxnResponse>) =>
+        startTxn({ success }, call, done),
       run: (effect: Effect.Effect<void>) => run(effect)
     }
     const reads = new Lane({ ...common, kind: "read" })
@@ -144,7 +180,8 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Kv, 
         if (response?._tag !== "Range") throw unexpected("Range", response)
         return { ...response.response, header }
       },
-      alone: (call) => transport.range(request, call)
+      alone: (call) => transport.range(request, call),
+      start: (call, done) => begin(transport.range(request, call), done)
     })
 
     const flatRead = (request: TxnRequest): Request<Txn.TxnResponse> => ({
@@ -161,7 +198,8 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Kv, 
         }
       },
       answer: (responses, header) => ({ header, succeeded: true, responses }),
-      alone: (call) => transport.txn(request, call)
+      alone: (call) => transport.txn(request, call),
+      start: (call, done) => startTxn(request, call, done)
     })
 
     const putRequest = (request: PutRequest): Request<Txn.PutResponse> => ({
@@ -173,7 +211,8 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Kv, 
         if (response?._tag !== "Put") throw unexpected("Put", response)
         return { ...response.response, header }
       },
-      alone: (call) => transport.put(request, call)
+      alone: (call) => transport.put(request, call),
+      start: (call, done) => begin(transport.put(request, call), done)
     })
 
     const deleteRequest = (request: DeleteRequest): Request<Txn.DeleteResponse> => ({
@@ -185,7 +224,8 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Kv, 
         if (response?._tag !== "Delete") throw unexpected("Delete", response)
         return { ...response.response, header }
       },
-      alone: (call) => transport.del(request, call)
+      alone: (call) => transport.del(request, call),
+      start: (call, done) => begin(transport.del(request, call), done)
     })
 
     const txnRequest = (request: TxnRequest): Request<Txn.TxnResponse> => ({
@@ -198,7 +238,8 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Kv, 
         if (response?._tag !== "Txn") throw unexpected("Txn", response)
         return { ...response.response, header }
       },
-      alone: (call) => transport.txn(request, call)
+      alone: (call) => transport.txn(request, call),
+      start: (call, done) => startTxn(request, call, done)
     })
 
     return {
@@ -213,6 +254,12 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Kv, 
           ? reads.submit(flatRead(request), call)
           : isReadOnly(request)
           ? transport.txn(request, call)
-          : writes.submit(txnRequest(request), call)
+          : writes.submit(txnRequest(request), call),
+      startTxn: (request, call, done) =>
+        isFlatRead(request)
+          ? reads.start(flatRead(request), call, done)
+          : isReadOnly(request)
+          ? startTxn(request, call, done)
+          : writes.start(txnRequest(request), call, done)
     }
   })

@@ -5,9 +5,12 @@
  * together as soon as fewer than two are: nothing waits for a timer, and the busier etcd is the more goes into one call.
  * Requests that write the same key are answered in the order in which they came.
  */
+import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import { constVoid } from "effect/Function"
@@ -15,7 +18,7 @@ import { EtcdError } from "../../EtcdError.js"
 import type { Header, Op, OpResponse, TxnResponse } from "../../Txn.js"
 import { Bag } from "../bag.js"
 import { Code, Statuses } from "../etcdErrors.js"
-import type { CallOptions } from "../transport.js"
+import type { CallOptions, Cancel, Done } from "../transport.js"
 import type { Footprint } from "./footprint.js"
 import { Footprints } from "./footprint.js"
 
@@ -39,7 +42,10 @@ export interface Request<A> {
   readonly part: () => Part
   /** Its answer, from those to its part. */
   readonly answer: (responses: ReadonlyArray<OpResponse>, header: Header) => A
+  /** By itself, as an effect. */
   readonly alone: (options: CallOptions) => Effect.Effect<A, EtcdError>
+  /** By itself, without a fibre of the caller. */
+  readonly start: (options: CallOptions, done: Done<A>) => Cancel
 }
 
 export interface LaneOptions {
@@ -49,7 +55,7 @@ export interface LaneOptions {
   /** What goes into one call, unless a single request is larger. */
   readonly maxBytes: number
   readonly clock: Clock.Clock
-  readonly commit: (ops: ReadonlyArray<Op>, options: CallOptions) => Effect.Effect<TxnResponse, EtcdError>
+  readonly commit: (ops: ReadonlyArray<Op>, options: CallOptions, done: Done<TxnResponse>) => Cancel
   /** Runs what belongs to no caller's fibre; ends with the client. */
   readonly run: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 }
@@ -66,14 +72,77 @@ interface Waiting {
   readonly part: Part
   /** On the monotonic clock, in milliseconds. */
   readonly deadline: number
-  readonly alone: (options: CallOptions) => Effect.Effect<void>
+  /** Sends it by itself; `landed` is called when it is answered. */
+  readonly leave: (options: CallOptions, landed: () => void) => Cancel
   readonly succeed: (responses: ReadonlyArray<OpResponse>, header: Header) => void
   readonly fail: (error: EtcdError) => void
+  /** Something is broken that is nobody's error. */
+  readonly die: (cause: Cause.Cause<never>) => void
+  /** Nobody wants to hear of it any more. */
+  readonly giveUp: () => void
   /** Answered, or given up. */
-  isOver: boolean
+  readonly isOver: boolean
   /** It cannot share a call, or could not share the last one: it does not wait for others. */
   isEager: boolean
   flight: Flight | undefined
+}
+
+/** The request of one caller, with the way to tell it. */
+class Member<A> implements Waiting {
+  readonly part: Part
+  readonly deadline: number
+  isOver = false
+  isEager: boolean
+  flight: Flight | undefined = undefined
+  readonly #request: Request<A>
+  readonly #done: Done<A>
+
+  constructor(request: Request<A>, deadline: number, done: Done<A>) {
+    this.part = request.part()
+    this.deadline = deadline
+    this.isEager = !this.part.shares
+    this.#request = request
+    this.#done = done
+  }
+
+  leave(options: CallOptions, landed: () => void): Cancel {
+    return this.#request.start(options, (exit) => {
+      this.#settle(exit)
+      landed()
+    })
+  }
+
+  succeed(responses: ReadonlyArray<OpResponse>, header: Header): void {
+    this.#settle(this.#answer(responses, header))
+  }
+
+  fail({ cause: _, key: __, ...error }: EtcdError): void {
+    const { key, operation } = this.part
+    this.#settle(Exit.fail(new EtcdError({ ...error, operation, ...(key === undefined ? {} : { key }) })))
+  }
+
+  die(cause: Cause.Cause<never>): void {
+    this.#settle(Exit.failCause(cause))
+  }
+
+  giveUp(): void {
+    this.isOver = true
+    if (this.flight !== undefined) this.flight.waiting--
+  }
+
+  #answer(responses: ReadonlyArray<OpResponse>, header: Header): Exit.Exit<A, EtcdError> {
+    try {
+      return Exit.succeed(this.#request.answer(responses, header))
+    } catch (defect) {
+      return Exit.die(defect)
+    }
+  }
+
+  #settle(exit: Exit.Exit<A, EtcdError>): void {
+    if (this.isOver) return
+    this.giveUp()
+    this.#done(exit)
+  }
 }
 
 /** A call that is under way, for as long as the last of its members has time. */
@@ -82,7 +151,7 @@ interface Flight {
   readonly members: ReadonlyArray<Waiting>
   readonly footprints: () => ReadonlyArray<Footprint>
   union: Footprints | undefined
-  fiber: Fiber.RuntimeFiber<void> | undefined
+  cancel: Cancel
   /** How many still wait for its answers. */
   waiting: number
   land: () => void
@@ -188,16 +257,45 @@ export class Lane {
     return Effect.suspend(() =>
       this.#closed || this.#flights.size === 0 && this.#queue.length === 0
         ? this.#leave(request, options)
-        : this.#wait(request, options)
+        : Effect.async<A, EtcdError>((resume) => {
+          const giveUp = this.start(request, options, resume)
+          return Effect.sync(giveUp)
+        })
     )
   }
 
-  /** What still waits for its turn is not sent any more. */
+  /**
+   * The same without a fibre of the caller: `done` is called with the outcome, unless what is returned was called before to
+   * give the request up.
+   */
+  start<A>(request: Request<A>, { timeoutMillis }: CallOptions, done: Done<A>): Cancel {
+    const member = new Member(request, this.#now() + timeoutMillis, done)
+    if (this.#closed) {
+      member.fail(closed(false))
+    } else if (this.#flights.size === 0 && this.#queue.length === 0) {
+      this.#launch([member])
+    } else {
+      this.#queue.push(member)
+      if (member.isEager) this.#eager++
+      this.#flushSoon()
+    }
+    return () => {
+      if (member.isOver) return
+      member.giveUp()
+      this.#cancelIfIdle(member.flight)
+    }
+  }
+
+  /** What still waits for its turn is not sent any more; nobody is left without an answer. */
   close(): void {
     this.#closed = true
     const queue = this.#queue
     this.#queue = []
     for (const member of queue) member.fail(closed(false))
+    for (const { cancel, members } of this.#flights.values()) {
+      for (const member of members) member.fail(closed(this.#options.kind === "write"))
+      cancel()
+    }
   }
 
   /** At once, in the fibre of the caller: an idle lane costs next to nothing. */
@@ -208,7 +306,7 @@ export class Lane {
         members: [],
         footprints: () => [part().footprint],
         union: undefined,
-        fiber: undefined,
+        cancel: constVoid,
         waiting: 1,
         land: constVoid
       }
@@ -222,46 +320,6 @@ export class Lane {
           this.#landed(flight)
           return Effect.succeed(answer)
         }
-      })
-    })
-  }
-
-  #wait<A>(request: Request<A>, { timeoutMillis }: CallOptions): Effect.Effect<A, EtcdError> {
-    return Effect.async<A, EtcdError>((resume) => {
-      const part = request.part()
-      const over = (): void => {
-        member.isOver = true
-        if (member.flight !== undefined) member.flight.waiting--
-      }
-      const settle = (exit: Effect.Effect<A, EtcdError>): void => {
-        if (member.isOver) return
-        over()
-        resume(exit)
-      }
-      const member: Waiting = {
-        part,
-        deadline: this.#now() + timeoutMillis,
-        alone: (options) =>
-          Effect.matchCause(request.alone(options), {
-            onFailure: (cause) => settle(Effect.failCause(cause)),
-            onSuccess: (answer) => settle(Effect.succeed(answer))
-          }),
-        succeed: (responses, header) => settle(Effect.sync(() => request.answer(responses, header))),
-        fail: ({ cause: _, key: __, ...error }) => {
-          const { key, operation } = part
-          settle(Effect.fail(new EtcdError({ ...error, operation, ...(key === undefined ? {} : { key }) })))
-        },
-        isOver: false,
-        isEager: !part.shares,
-        flight: undefined
-      }
-      this.#queue.push(member)
-      if (member.isEager) this.#eager++
-      this.#flushSoon()
-      return Effect.sync(() => {
-        if (member.isOver) return
-        over()
-        this.#cancelIfIdle(member.flight)
       })
     })
   }
@@ -353,63 +411,58 @@ export class Lane {
       members,
       footprints: () => members.map(({ part }) => part.footprint),
       union: undefined,
-      fiber: undefined,
+      cancel: constVoid,
       waiting: members.length,
       land: constVoid
     }
     for (const member of members) member.flight = flight
     flight.land = this.#flights.add(flight)
-    const timeoutMillis = Math.max(1, deadline - this.#now())
-    const [first] = members
-    const call = members.length === 1 ? first.alone({ timeoutMillis }) : this.#together(members, deadline)
-    flight.fiber = this.#options.run(Effect.onExit(call, () =>
-      Effect.sync(() => {
+    const options = { timeoutMillis: Math.max(1, deadline - this.#now()) }
+    flight.cancel = members.length === 1
+      ? members[0].leave(options, () => this.#landed(flight))
+      : this.#options.commit(members.flatMap(({ part }) => part.ops), options, (exit) => {
+        if (Exit.isSuccess(exit)) this.#answer(members, exit.value)
+        else this.#refuse(members, exit.cause)
         this.#landed(flight)
-        // Only a client that closes leaves somebody without an answer.
-        for (const member of members) if (!member.isOver) member.fail(closed(this.#options.kind === "write"))
-      })))
+      })
   }
 
-  #together(members: ReadonlyArray<Waiting>, deadline: number): Effect.Effect<void> {
-    const until = (time: number): CallOptions => ({ timeoutMillis: Math.max(1, time - this.#now()) })
-    const size = operationsOf(members)
-    const failAll = (error: EtcdError): void => {
+  #answer(members: ReadonlyArray<Waiting>, { header, responses }: TxnResponse): void {
+    this.#accepted = Math.max(this.#accepted, operationsOf(members))
+    let next = 0
+    for (const member of members) {
+      const begin = next
+      next += member.part.ops.length
+      member.succeed(responses.slice(begin, next), header)
+    }
+  }
+
+  #refuse(members: ReadonlyArray<Waiting>, cause: Cause.Cause<EtcdError>): void {
+    const failure = Cause.failureOrCause(cause)
+    if (Either.isRight(failure)) {
+      for (const member of members) member.die(failure.right)
+      return
+    }
+    const error = failure.left
+    // Where the outcome is unknown, or nothing was sent, every member has its own way to go on.
+    if (error.mayBeApplied || !ofOneMember.has(error.reason)) {
       for (const member of members) member.fail(error)
+      return
     }
     /** What was given up meanwhile is not sent once more: whoever gave it up may have undone it. */
-    const again = (part: ReadonlyArray<Waiting>): Effect.Effect<void> => {
-      const waiting = part.filter(({ isOver }) => !isOver)
-      return waiting.length === 0 ? Effect.void : this.#together(waiting, deadline)
+    const again = (some: ReadonlyArray<Waiting>): void => {
+      const waiting = some.filter(({ isOver }) => !isOver)
+      if (waiting.length > 0) this.#launch(waiting)
     }
-    return Effect.matchEffect(
-      this.#options.commit(members.flatMap(({ part }) => part.ops), until(deadline)),
-      {
-        onFailure: (error) => {
-          // Where the outcome is unknown, or nothing was sent, every member has its own way to go on.
-          if (error.mayBeApplied || !ofOneMember.has(error.reason)) return Effect.sync(() => failAll(error))
-          if (error.detail === Statuses.tooManyOps.details && members.length > 1) {
-            this.#maxOperations = Math.max(this.#accepted, Math.floor(Math.min(this.#maxOperations, size) / 2))
-            const half = members.length >> 1
-            return Effect.forEach([members.slice(0, half), members.slice(half)], again, { discard: true })
-          }
-          return Effect.forEach(
-            members,
-            (member) => member.isOver ? Effect.void : member.alone(until(member.deadline)),
-            { concurrency: gathersFrom, discard: true }
-          )
-        },
-        onSuccess: ({ header, responses }) =>
-          Effect.sync(() => {
-            this.#accepted = Math.max(this.#accepted, size)
-            let next = 0
-            for (const member of members) {
-              const begin = next
-              next += member.part.ops.length
-              member.succeed(responses.slice(begin, next), header)
-            }
-          })
-      }
-    )
+    if (error.detail === Statuses.tooManyOps.details) {
+      const half = members.length >> 1
+      const fewer = Math.min(this.#maxOperations, operationsOf(members) >> 1)
+      this.#maxOperations = Math.max(this.#accepted, fewer)
+      again(members.slice(0, half))
+      again(members.slice(half))
+    } else {
+      for (const member of members) again([member])
+    }
   }
 
   #landed(flight: Flight): void {
@@ -459,6 +512,8 @@ export class Lane {
 
   /** A call that nobody waits for any more. */
   #cancelIfIdle(flight: Flight | undefined): void {
-    if (flight?.waiting === 0) flight.fiber?.unsafeInterruptAsFork(FiberId.none)
+    if (flight === undefined || flight.waiting > 0) return
+    flight.cancel()
+    this.#landed(flight)
   }
 }

@@ -7,10 +7,12 @@
  */
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import { EtcdError } from "../../EtcdError.js"
 import { classify, mayBeApplied } from "../etcdErrors.js"
-import type { DuplexStream, StreamHandlers } from "../transport.js"
+import type { Cancel, Done, DuplexStream, StreamHandlers } from "../transport.js"
 import type { Endpoint } from "./endpoint.js"
 import * as Handshake from "./handshake.js"
 import { Client } from "./opening.js"
@@ -100,6 +102,13 @@ export interface Channel {
     request: Buffer,
     context: CallContext
   ) => Effect.Effect<Response, EtcdError>
+  /** The same without a fibre, if the connection stands; the member in use is asked and no other. */
+  readonly start: <Response>(
+    method: Written<Response>,
+    request: Buffer,
+    context: CallContext,
+    done: Done<Response>
+  ) => Cancel | undefined
   readonly duplex: <Request, Response>(
     method: Method<Request, Response>,
     handlers: StreamHandlers<Response>,
@@ -293,6 +302,47 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         })
       })
 
+    const startAt = <Response>(
+      peer: Peer,
+      call: Written<Response>,
+      request: Buffer,
+      context: CallContext,
+      done: Done<Response>
+    ): Cancel => {
+      let cancelled = false
+      const { client } = peer
+      const sentAt = monotonic()
+      try {
+        const sent = client.makeUnaryRequest(
+          call.path,
+          written,
+          call.deserialize,
+          request,
+          context.metadata,
+          { deadline: context.deadline },
+          (error, response) => {
+            // The end of a call that was cancelled says nothing about its member.
+            if (cancelled) return
+            if (response !== undefined && error === null) {
+              if (!call.readOnly) peer.wroteAt = Math.max(peer.wroteAt, sentAt)
+              return done(Exit.succeed(response))
+            }
+            const code = error?.code ?? grpc.status.UNKNOWN
+            if (code === grpc.status.DEADLINE_EXCEEDED) ask(peer, client)
+            done(Exit.fail(failure(peer, call, code, error?.details ?? "no answer", context.key, sentAt)))
+          }
+        )
+        return () => {
+          cancelled = true
+          cancel(sent)
+        }
+      } catch (cause) {
+        // A closed channel throws where it should call back.
+        done(Exit.fail(failure(peer, call, grpc.status.UNAVAILABLE, closedDetails(cause), context.key)))
+        return constVoid
+      }
+    }
+
     const send = <Response>(
       peer: Peer,
       call: Written<Response>,
@@ -300,38 +350,12 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
       context: CallContext
     ): Effect.Effect<Response, EtcdError> =>
       Effect.async<Response, EtcdError>((resume) => {
-        let interrupted = false
-        const { client } = peer
-        const sentAt = monotonic()
-        try {
-          const sent = client.makeUnaryRequest(
-            call.path,
-            written,
-            call.deserialize,
-            request,
-            context.metadata,
-            { deadline: context.deadline },
-            (error, response) => {
-              // The end of a call that was cancelled says nothing about its member.
-              if (interrupted) return
-              if (response !== undefined && error === null) {
-                if (!call.readOnly) peer.wroteAt = Math.max(peer.wroteAt, sentAt)
-                return resume(Effect.succeed(response))
-              }
-              const code = error?.code ?? grpc.status.UNKNOWN
-              if (code === grpc.status.DEADLINE_EXCEEDED) ask(peer, client)
-              resume(Effect.fail(failure(peer, call, code, error?.details ?? "no answer", context.key, sentAt)))
-            }
-          )
-          return Effect.sync(() => {
-            interrupted = true
-            cancel(sent)
-          })
-        } catch (cause) {
-          // A closed channel throws where it should call back.
-          resume(Effect.fail(failure(peer, call, grpc.status.UNAVAILABLE, closedDetails(cause), context.key)))
-        }
+        const giveUp = startAt(peer, call, request, context, resume)
+        return Effect.sync(giveUp)
       })
+
+    const start: Channel["start"] = (call, request, context, done) =>
+      isReady(current) ? startAt(current, call, request, context, done) : undefined
 
     const connectDeadline = (millis: number): number => deadlineIn(Math.min(millis, options.connectTimeoutMillis))
 
@@ -421,7 +445,7 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
         }
       })
 
-    return { unary, duplex }
+    return { unary, start, duplex }
   })
 
 /** In the moment in which a call is started, grpc-js ends it for us and sends it all the same: so once more after that. */

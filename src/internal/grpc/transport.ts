@@ -2,6 +2,7 @@
 import * as grpc from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -250,6 +251,21 @@ export const make = (
           ),
           codec.txnResponse
         ),
+      startTxn: (request, { timeoutMillis }, done) => {
+        if (auth !== undefined) return undefined
+        const method = isReadOnly(request) ? methods.readOnlyTxn : methods.txn
+        const context = {
+          metadata: anonymous.unary,
+          deadline: Channel.deadlineIn(timeoutMillis),
+          key: firstKey(request)
+        }
+        return channel.start(
+          method,
+          method.serialize(codec.txnRequest(request)),
+          context,
+          (exit) => done(Exit.map(exit, codec.txnResponse))
+        )
+      },
       leaseGrant: ({ id, ttl }, call) =>
         Effect.map(unary(methods.grant, { ID: id, TTL: ttl }, call), (granted) => ({
           header: codec.header(granted.header),

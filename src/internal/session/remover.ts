@@ -52,13 +52,18 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
         confirmed?.()
         return Effect.void
       }
-      return isMoot() ? done() : Effect.matchEffect(client.txn(txn, { idempotent: true, timeout }), {
-        onSuccess: done,
-        onFailure: (error) => {
-          // Where the lease is gone, so is the key.
-          if (error.reason === "LeaseNotFound") return done()
-          return isFinal(error) ? Effect.logWarning(`could not delete ${key}: ${error.message}`) : onFailure(error)
-        }
+      const goOn = (rest: Effect.Effect<unknown, EtcdError>): Effect.Effect<void, E> =>
+        Effect.matchEffect(rest, {
+          onSuccess: done,
+          onFailure: (error) => {
+            // Where the lease is gone, so is the key.
+            if (error.reason === "LeaseNotFound") return done()
+            return isFinal(error) ? Effect.logWarning(`could not delete ${key}: ${error.message}`) : onFailure(error)
+          }
+        })
+      // Not given up when this is interrupted: the delete is due whoever waits for it.
+      return isMoot() ? done() : Effect.async((resume) => {
+        client.startTxn(txn, { idempotent: true, timeout }, () => resume(done()), (rest) => resume(goOn(rest)))
       })
     }
 
