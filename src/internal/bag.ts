@@ -1,9 +1,14 @@
 /** A collection for what comes and goes all the time, in no order. */
 
 /** A place in a bag. */
-interface Slot<A> {
+class Slot<A> {
   readonly value: A
   index: number
+
+  constructor(value: A, index: number) {
+    this.value = value
+    this.index = index
+  }
 }
 
 /**
@@ -19,7 +24,7 @@ export class Bag<A> {
 
   /** The result takes it out again. */
   add(value: A): () => void {
-    const slot: Slot<A> = { value, index: this.#slots.length }
+    const slot = new Slot(value, this.#slots.length)
     this.#slots.push(slot)
     return () => {
       if (slot.index < 0) return

@@ -136,12 +136,10 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
         retry,
         repeatableAs(isReadOnly(request) ? "read" : "write", call),
         millisOf(call),
-        {
-          start: (timeoutMillis, done) => batched.startTxn(request, { timeoutMillis }, done),
-          attempt: (timeoutMillis) => batched.txn(request, { timeoutMillis }),
-          onAnswer,
-          onTrouble
-        }
+        (timeoutMillis, done) => batched.startTxn(request, { timeoutMillis }, done),
+        (timeoutMillis) => batched.txn(request, { timeoutMillis }),
+        onAnswer,
+        onTrouble
       )
     }
 

@@ -114,24 +114,21 @@ export const retrying = <A>(
   })
 
 /**
- * The same where the first attempt needs no fibre: it ends with `onAnswer`, or with `onTrouble` and an effect that is the rest
- * of the call.
+ * The same where the first attempt needs no fibre (`start` is its form without one): it ends with `onAnswer`, or with
+ * `onTrouble` and an effect that is the rest of the call.
  */
 export const startRetrying = <A>(
   options: RetryOptions,
   repeatable: Repeatable,
   timeoutMillis: number,
-  call: {
-    readonly start: (timeoutMillis: number, done: Done<A>) => Cancel
-    /** The same as an effect, for the attempts that follow. */
-    readonly attempt: Attempt<A>
-    readonly onAnswer: (answer: A) => void
-    readonly onTrouble: (rest: Effect.Effect<A, EtcdError>) => void
-  }
+  start: (timeoutMillis: number, done: Done<A>) => Cancel,
+  attempt: Attempt<A>,
+  onAnswer: (answer: A) => void,
+  onTrouble: (rest: Effect.Effect<A, EtcdError>) => void
 ): Cancel => {
-  const course = new Course(options, repeatable, timeoutMillis, call.attempt)
-  return call.start(
+  const course = new Course(options, repeatable, timeoutMillis, attempt)
+  return start(
     course.time(),
-    (exit) => Exit.isSuccess(exit) ? call.onAnswer(exit.value) : call.onTrouble(course.goOn(exit.cause))
+    (exit) => Exit.isSuccess(exit) ? onAnswer(exit.value) : onTrouble(course.goOn(exit.cause))
   )
 }

@@ -11,15 +11,12 @@ import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { EtcdError } from "../../EtcdError.js"
-import type { DeleteRequest, Op, OpResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest } from "../../Txn.js"
-import * as Txn from "../../Txn.js"
-import { toText } from "../bytes.js"
+import type { Op, RangeRequest, TxnRequest, TxnResponse } from "../../Txn.js"
 import type { CallOptions, Cancel, Done, Kv, Transport } from "../transport.js"
-import { firstKey, isReadOnly } from "../txnShape.js"
-import * as Footprint from "./footprint.js"
-import type { Part, Request } from "./lane.js"
+import { isReadOnly } from "../txnShape.js"
 import { Lane } from "./lane.js"
 import * as Nesting from "./nesting.js"
+import * as Requests from "./requests.js"
 
 /** etcd's limit, unless it was configured otherwise: then it is found out. */
 const maxOperations = 128
@@ -38,38 +35,6 @@ const isSmallRead = (op: Op): op is Extract<Op, { readonly _tag: "Range" }> =>
 const isFlatRead = ({ compare = [], success = [] }: TxnRequest): boolean =>
   compare.length === 0 && success.every(isSmallRead)
 
-/** The operations of a transaction at its deepest, level by level: etcd's limit is on their sum. */
-const operationsOf = ({ compare = [], failure = [], success = [] }: TxnRequest): number => {
-  let below = 0
-  for (const ops of [success, failure]) {
-    for (const op of ops) if (op._tag === "Txn") below = Math.max(below, operationsOf(op.request))
-  }
-  return Math.max(compare.length, success.length, failure.length) + below
-}
-
-/** About: what surrounds keys and values is not counted exactly, and text is taken for ASCII. */
-const perOperation = 32
-
-const weightOfOp = (op: Op): number => {
-  switch (op._tag) {
-    case "Range":
-    case "Delete":
-      return perOperation + 2 * op.request.key.length
-    case "Put":
-      return perOperation + op.request.key.length + op.request.value.length
-    case "Txn":
-      return weightOfTxn(op.request)
-  }
-}
-
-const weightOfTxn = ({ compare = [], failure = [], success = [] }: TxnRequest): number => {
-  let weight = perOperation
-  for (const { key } of compare) weight += perOperation + key.length
-  for (const op of success) weight += weightOfOp(op)
-  for (const op of failure) weight += weightOfOp(op)
-  return weight
-}
-
 /** Whether the answer may be large: it holds values that others chose. */
 const bringsValues = (op: Op): boolean => {
   switch (op._tag) {
@@ -85,25 +50,13 @@ const bringsValues = (op: Op): boolean => {
   }
 }
 
-const unexpected = (expected: Op["_tag"], response: OpResponse | undefined): Error =>
-  new Error(`etcd answered a ${expected} in a transaction with ${response?._tag ?? "nothing"}`)
-
-const part = (
-  operation: string,
-  key: string | undefined,
-  op: Op,
-  footprint: Footprint.Footprint,
-  shares: boolean,
-  nested = 0
-): Part => ({ ops: [op], nested, weight: weightOfOp(op), shares, footprint, operation, key })
-
 /** The client's own limits on messages; -1 for none. */
 export interface Options {
   readonly maxSendBytes: number
   readonly maxReceiveBytes: number
 }
 
-type StartTxn = (request: TxnRequest, options: CallOptions, done: Done<Txn.TxnResponse>) => Cancel
+type StartTxn = (request: TxnRequest, options: CallOptions, done: Done<TxnResponse>) => Cancel
 
 /** The calls, and the one that is hottest without a fibre of its caller. */
 export interface BatchedKv extends Kv {
@@ -143,7 +96,7 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Batc
       maxOperations,
       maxBytes: options.maxSendBytes < 0 ? maxBytes : Math.min(maxBytes, options.maxSendBytes / 2),
       clock,
-      commit: (success: ReadonlyArray<Op>, call: CallOptions, done: Done<Txn.TxnResponse>) =>
+      commit: (success: ReadonlyArray<Op>, call: CallOptions, done: Done<TxnResponse>) =>
         startTxn({ success }, call, done),
       run: (effect: Effect.Effect<void>) => run(effect)
     }
@@ -174,92 +127,26 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Batc
      */
     const mayShare = (op: Op): boolean => options.maxReceiveBytes < 0 || !bringsValues(op)
 
-    const rangeRequest = (request: RangeRequest): Request<RangeResponse> => ({
-      part: () => part("range", toText(request.key), Txn.range(request), Footprint.nothing, true),
-      answer: ([response], header) => {
-        if (response?._tag !== "Range") throw unexpected("Range", response)
-        return { ...response.response, header }
-      },
-      alone: (call) => transport.range(request, call),
-      start: (call, done) => begin(transport.range(request, call), done)
-    })
-
-    const flatRead = (request: TxnRequest): Request<Txn.TxnResponse> => ({
-      part: () => {
-        const ops = request.success ?? []
-        return {
-          ops,
-          nested: 0,
-          weight: weightOfTxn(request),
-          shares: true,
-          footprint: Footprint.nothing,
-          operation: "txn",
-          key: firstKey(request)
-        }
-      },
-      answer: (responses, header) => ({ header, succeeded: true, responses }),
-      alone: (call) => transport.txn(request, call),
-      start: (call, done) => startTxn(request, call, done)
-    })
-
-    const putRequest = (request: PutRequest): Request<Txn.PutResponse> => ({
-      part: () => {
-        const op = Txn.put(request)
-        return part("put", toText(request.key), op, Footprint.ofWrite(request), mayShare(op))
-      },
-      answer: ([response], header) => {
-        if (response?._tag !== "Put") throw unexpected("Put", response)
-        return { ...response.response, header }
-      },
-      alone: (call) => transport.put(request, call),
-      start: (call, done) => begin(transport.put(request, call), done)
-    })
-
-    const deleteRequest = (request: DeleteRequest): Request<Txn.DeleteResponse> => ({
-      part: () => {
-        const op = Txn.del(request)
-        return part("delete", toText(request.key), op, Footprint.ofWrite(request), mayShare(op))
-      },
-      answer: ([response], header) => {
-        if (response?._tag !== "Delete") throw unexpected("Delete", response)
-        return { ...response.response, header }
-      },
-      alone: (call) => transport.del(request, call),
-      start: (call, done) => begin(transport.del(request, call), done)
-    })
-
-    const txnRequest = (request: TxnRequest): Request<Txn.TxnResponse> => ({
-      part: () => {
-        const op = Txn.txn(request)
-        const shares = nests() && mayShare(op)
-        return part("txn", firstKey(request), op, Footprint.ofTxn(request), shares, operationsOf(request))
-      },
-      answer: ([response], header) => {
-        if (response?._tag !== "Txn") throw unexpected("Txn", response)
-        return { ...response.response, header }
-      },
-      alone: (call) => transport.txn(request, call),
-      start: (call, done) => startTxn(request, call, done)
-    })
+    const ways: Requests.Ways = { transport, begin, startTxn, nests, mayShare }
 
     return {
       range: (request, call) =>
         request.serializable === true || !bringsLittle(request)
           ? transport.range(request, call)
-          : reads.submit(rangeRequest(request), call),
-      put: (request, call) => writes.submit(putRequest(request), call),
-      del: (request, call) => writes.submit(deleteRequest(request), call),
+          : reads.submit(new Requests.RangeCall(ways, request), call),
+      put: (request, call) => writes.submit(new Requests.PutCall(ways, request), call),
+      del: (request, call) => writes.submit(new Requests.DeleteCall(ways, request), call),
       txn: (request, call) =>
         isFlatRead(request)
-          ? reads.submit(flatRead(request), call)
+          ? reads.submit(new Requests.FlatReadCall(ways, request), call)
           : isReadOnly(request)
           ? transport.txn(request, call)
-          : writes.submit(txnRequest(request), call),
+          : writes.submit(new Requests.TxnCall(ways, request), call),
       startTxn: (request, call, done) =>
         isFlatRead(request)
-          ? reads.start(flatRead(request), call, done)
+          ? reads.start(new Requests.FlatReadCall(ways, request), call, done)
           : isReadOnly(request)
           ? startTxn(request, call, done)
-          : writes.start(txnRequest(request), call, done)
+          : writes.start(new Requests.TxnCall(ways, request), call, done)
     }
   })

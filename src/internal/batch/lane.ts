@@ -20,7 +20,7 @@ import { Bag } from "../bag.js"
 import { Code, Statuses } from "../etcdErrors.js"
 import type { CallOptions, Cancel, Done } from "../transport.js"
 import type { Footprint } from "./footprint.js"
-import { Footprints } from "./footprint.js"
+import { Footprints, nothing as noFootprint } from "./footprint.js"
 
 /** A request as a part of a larger one. */
 export interface Part {
@@ -29,16 +29,17 @@ export interface Part {
   readonly nested: number
   /** About so many bytes. */
   readonly weight: number
-  /** Whether it may share a transaction at all. */
-  readonly shares: boolean
   readonly footprint: Footprint
-  /** How errors name it. */
-  readonly operation: string
-  readonly key: string | undefined
 }
 
-/** A request in the two forms in which it can leave. */
+/** A request in the forms in which it can leave. */
 export interface Request<A> {
+  /** Whether it may share a transaction at all. */
+  readonly shares: boolean
+  /** How errors name it. */
+  readonly operation: string
+  readonly key: () => string | undefined
+  /** Made when it is about to leave: a request that waits is small. */
   readonly part: () => Part
   /** Its answer, from those to its part. */
   readonly answer: (responses: ReadonlyArray<OpResponse>, header: Header) => A
@@ -69,7 +70,10 @@ const maxPassedOver = 32
 
 /** A request that waits for its turn or for its answer. */
 interface Waiting {
-  readonly part: Part
+  readonly shares: boolean
+  readonly part: () => Part
+  /** The operations of its part, once it is in a batch. */
+  operations: number
   /** On the monotonic clock, in milliseconds. */
   readonly deadline: number
   /** Sends it by itself; `landed` is called when it is answered. */
@@ -87,26 +91,34 @@ interface Waiting {
   flight: Flight | undefined
 }
 
+const nothing: Part = { ops: [], nested: 0, weight: 0, footprint: noFootprint }
+
 /** The request of one caller, with the way to tell it. */
 class Member<A> implements Waiting {
-  readonly part: Part
+  readonly shares: boolean
   readonly deadline: number
+  operations = 0
   isOver = false
   isEager: boolean
   flight: Flight | undefined = undefined
-  readonly #request: Request<A>
-  readonly #done: Done<A>
+  #request: Request<A> | undefined
+  #done: Done<A> | undefined
 
   constructor(request: Request<A>, deadline: number, done: Done<A>) {
-    this.part = request.part()
+    this.shares = request.shares
     this.deadline = deadline
-    this.isEager = !this.part.shares
+    this.isEager = !request.shares
     this.#request = request
     this.#done = done
   }
 
+  part(): Part {
+    return this.#request === undefined ? nothing : this.#request.part()
+  }
+
   leave(options: CallOptions, landed: () => void): Cancel {
-    return this.#request.start(options, (exit) => {
+    const request = this.#request
+    return request === undefined ? constVoid : request.start(options, (exit) => {
       this.#settle(exit)
       landed()
     })
@@ -117,7 +129,9 @@ class Member<A> implements Waiting {
   }
 
   fail({ cause: _, key: __, ...error }: EtcdError): void {
-    const { key, operation } = this.part
+    if (this.#request === undefined) return
+    const { operation } = this.#request
+    const key = this.#request.key()
     this.#settle(Exit.fail(new EtcdError({ ...error, operation, ...(key === undefined ? {} : { key }) })))
   }
 
@@ -125,12 +139,19 @@ class Member<A> implements Waiting {
     this.#settle(Exit.failCause(cause))
   }
 
+  /**
+   * What is over lets go of what it held. Objects of a busy program outlive collections of the young, and are then garbage
+   * among the old, which would keep alive whatever they still point to.
+   */
   giveUp(): void {
     this.isOver = true
     if (this.flight !== undefined) this.flight.waiting--
+    this.#request = undefined
+    this.#done = undefined
   }
 
   #answer(responses: ReadonlyArray<OpResponse>, header: Header): Exit.Exit<A, EtcdError> {
+    if (this.#request === undefined) return Exit.interrupt(FiberId.none)
     try {
       return Exit.succeed(this.#request.answer(responses, header))
     } catch (defect) {
@@ -139,22 +160,36 @@ class Member<A> implements Waiting {
   }
 
   #settle(exit: Exit.Exit<A, EtcdError>): void {
-    if (this.isOver) return
+    const done = this.#done
+    if (this.isOver || done === undefined) return
     this.giveUp()
-    this.#done(exit)
+    done(exit)
   }
 }
 
 /** A call that is under way, for as long as the last of its members has time. */
-interface Flight {
+class Flight {
   readonly deadline: number
-  readonly members: ReadonlyArray<Waiting>
-  readonly footprints: () => ReadonlyArray<Footprint>
-  union: Footprints | undefined
-  cancel: Cancel
+  members: ReadonlyArray<Waiting>
+  readonly #footprints: () => Footprints
+  #union: Footprints | undefined = undefined
+  cancel: Cancel = constVoid
   /** How many still wait for its answers. */
   waiting: number
-  land: () => void
+  land: () => void = constVoid
+
+  constructor(deadline: number, members: ReadonlyArray<Waiting>, footprints: () => Footprints) {
+    this.deadline = deadline
+    this.members = members
+    this.waiting = Math.max(1, members.length)
+    this.#footprints = footprints
+  }
+
+  writesSame(footprint: Footprint): boolean {
+    if (footprint.writes.length === 0) return false
+    this.#union ??= this.#footprints()
+    return this.#union.writeSame(footprint)
+  }
 }
 
 /** Refusals that one member alone can be the reason of: each gets its own answer, by itself. */
@@ -168,31 +203,11 @@ const ofOneMember: ReadonlySet<EtcdError["reason"]> = new Set<EtcdError["reason"
   "InvalidRequest"
 ])
 
-const writesSame = (flight: Flight, footprint: Footprint): boolean => {
-  if (footprint.writes.length === 0) return false
-  if (flight.union === undefined) {
-    flight.union = new Footprints()
-    for (const one of flight.footprints()) flight.union.add(one)
-  }
-  return flight.union.writeSame(footprint)
-}
-
 const problem = (reason: EtcdError["reason"], code: number, detail: string, mayBeApplied: boolean): EtcdError =>
   new EtcdError({ operation: "txn", reason, code, mayBeApplied, detail })
 
 const closed = (mayBeApplied: boolean): EtcdError =>
   problem("Unavailable", Code.Unavailable, "the client was closed", mayBeApplied)
-
-/** How much of etcd's limit a batch needs: its own operations, and the largest of those nested in it. */
-const operationsOf = (members: ReadonlyArray<Waiting>): number => {
-  let own = 0
-  let nested = 0
-  for (const { part } of members) {
-    own += part.ops.length
-    nested = Math.max(nested, part.nested)
-  }
-  return own + nested
-}
 
 const tooLate: EtcdError = problem(
   "DeadlineExceeded",
@@ -204,32 +219,48 @@ const tooLate: EtcdError = problem(
 /** What leaves together. */
 class Batch {
   readonly members: Array<Waiting> = []
-  readonly #limits: { readonly operations: number; readonly bytes: number }
-  readonly #footprints = new Footprints()
-  #operations = 0
+  readonly ops: Array<Op> = []
+  readonly footprints = new Footprints()
   #nested = 0
   #bytes = 0
 
-  constructor(limits: { readonly operations: number; readonly bytes: number }) {
-    this.#limits = limits
+  /** How much of etcd's limit it needs: its own operations, and the largest of those nested in it. */
+  get operations(): number {
+    return this.ops.length + this.#nested
   }
 
-  add(member: Waiting): void {
-    const { footprint, nested, ops, weight } = member.part
+  add(member: Waiting, { footprint, nested, ops, weight }: Part): void {
     this.members.push(member)
-    this.#footprints.add(footprint)
-    this.#operations += ops.length
+    for (const op of ops) this.ops.push(op)
+    member.operations = ops.length
+    this.footprints.add(footprint)
     this.#nested = Math.max(this.#nested, nested)
     this.#bytes += weight
   }
 
-  hasSpaceFor({ part: { nested, ops, weight } }: Waiting): boolean {
-    return this.#operations + ops.length + Math.max(this.#nested, nested) <= this.#limits.operations &&
-      this.#bytes + weight <= this.#limits.bytes
+  hasSpaceFor({ nested, ops, weight }: Part, limits: { readonly operations: number; readonly bytes: number }): boolean {
+    return this.ops.length + ops.length + Math.max(this.#nested, nested) <= limits.operations &&
+      this.#bytes + weight <= limits.bytes
   }
 
-  suits({ part }: Waiting): boolean {
-    return part.shares && this.members[0].part.shares && this.#footprints.areIndependentOf(part.footprint)
+  suits(member: Waiting, { footprint }: Part): boolean {
+    return member.shares && this.members[0].shares && this.footprints.areIndependentOf(footprint)
+  }
+}
+
+/** Those who leave together because they did so before. */
+const batchOf = (members: ReadonlyArray<Waiting>): Batch => {
+  const batch = new Batch()
+  for (const member of members) batch.add(member, member.part())
+  return batch
+}
+
+const answer = (members: ReadonlyArray<Waiting>, { header, responses }: TxnResponse): void => {
+  let next = 0
+  for (const member of members) {
+    const begin = next
+    next += member.operations
+    member.succeed(responses.slice(begin, next), header)
   }
 }
 
@@ -273,7 +304,7 @@ export class Lane {
     if (this.#closed) {
       member.fail(closed(false))
     } else if (this.#flights.size === 0 && this.#queue.length === 0) {
-      this.#launch([member])
+      this.#launch(batchOf([member]))
     } else {
       this.#queue.push(member)
       if (member.isEager) this.#eager++
@@ -299,19 +330,15 @@ export class Lane {
   }
 
   /** At once, in the fibre of the caller: an idle lane costs next to nothing. */
-  #leave<A>({ alone, part }: Request<A>, options: CallOptions): Effect.Effect<A, EtcdError> {
+  #leave<A>(request: Request<A>, options: CallOptions): Effect.Effect<A, EtcdError> {
     return Effect.uninterruptibleMask((restore) => {
-      const flight: Flight = {
-        deadline: this.#now() + options.timeoutMillis,
-        members: [],
-        footprints: () => [part().footprint],
-        union: undefined,
-        cancel: constVoid,
-        waiting: 1,
-        land: constVoid
-      }
+      const flight = new Flight(this.#now() + options.timeoutMillis, [], () => {
+        const footprints = new Footprints()
+        footprints.add(request.part().footprint)
+        return footprints
+      })
       flight.land = this.#flights.add(flight)
-      return Effect.matchCauseEffect(restore(alone(options)), {
+      return Effect.matchCauseEffect(restore(request.alone(options)), {
         onFailure: (cause) => {
           this.#landed(flight)
           return Effect.failCause(cause)
@@ -342,7 +369,7 @@ export class Lane {
     while (this.#flights.size < gathersFrom || this.#eager > 0) {
       const batch = this.#gather()
       if (batch.members.length === 0) break
-      this.#launch(batch.members)
+      this.#launch(batch)
     }
     this.#setAlarm()
   }
@@ -350,12 +377,17 @@ export class Lane {
   /** Takes those from the queue that can leave together. */
   #gather(): Batch {
     const now = this.#now()
-    const batch = new Batch({ operations: this.#maxOperations, bytes: this.#options.maxBytes })
+    const limits = { operations: this.#maxOperations, bytes: this.#options.maxBytes }
+    const batch = new Batch()
     const passedOver: Array<Waiting> = []
     const before = new Footprints()
-    const passOver = (member: Waiting): void => {
+    const passOver = (member: Waiting, { footprint }: Part): void => {
       passedOver.push(member)
-      before.add(member.part.footprint)
+      before.add(footprint)
+    }
+    const take = (member: Waiting, part: Part): void => {
+      this.#forget(member)
+      batch.add(member, part)
     }
     let next = 0
     for (; next < this.#queue.length && passedOver.length < maxPassedOver; next++) {
@@ -363,22 +395,20 @@ export class Lane {
       if (member.isOver || member.deadline <= now) {
         this.#forget(member)
         if (!member.isOver) member.fail(tooLate)
-      } else if (this.#mustFollow(member, before)) {
-        passOver(member)
+        continue
+      }
+      const part = member.part()
+      if (this.#mustFollow(part, before)) {
+        passOver(member, part)
       } else if (batch.members.length === 0) {
-        if (this.#flights.size < (member.isEager ? maxFlights : gathersFrom)) {
-          this.#forget(member)
-          batch.add(member)
-        } else {
-          passOver(member)
-        }
-      } else if (!batch.hasSpaceFor(member)) {
+        if (this.#flights.size < (member.isEager ? maxFlights : gathersFrom)) take(member, part)
+        else passOver(member, part)
+      } else if (!batch.hasSpaceFor(part, limits)) {
         break
-      } else if (batch.suits(member)) {
-        this.#forget(member)
-        batch.add(member)
+      } else if (batch.suits(member, part)) {
+        take(member, part)
       } else {
-        passOver(member)
+        passOver(member, part)
         if (!member.isEager) {
           member.isEager = true
           this.#eager++
@@ -395,49 +425,36 @@ export class Lane {
   }
 
   /** Whether something that came before and is not done writes what the member writes. */
-  #mustFollow({ part: { footprint } }: Waiting, before: Footprints): boolean {
+  #mustFollow({ footprint }: Part, before: Footprints): boolean {
     if (before.writeSame(footprint)) return true
     for (const flight of this.#flights.values()) {
-      if (writesSame(flight, footprint)) return true
+      if (flight.writesSame(footprint)) return true
     }
     return false
   }
 
-  #launch(members: ReadonlyArray<Waiting>): void {
+  #launch(batch: Batch): void {
+    const { footprints, members, operations, ops } = batch
     let deadline = 0
     for (const member of members) deadline = Math.max(deadline, member.deadline)
-    const flight: Flight = {
-      deadline,
-      members,
-      footprints: () => members.map(({ part }) => part.footprint),
-      union: undefined,
-      cancel: constVoid,
-      waiting: members.length,
-      land: constVoid
-    }
+    const flight = new Flight(deadline, members, () => footprints)
     for (const member of members) member.flight = flight
     flight.land = this.#flights.add(flight)
     const options = { timeoutMillis: Math.max(1, deadline - this.#now()) }
     flight.cancel = members.length === 1
       ? members[0].leave(options, () => this.#landed(flight))
-      : this.#options.commit(members.flatMap(({ part }) => part.ops), options, (exit) => {
-        if (Exit.isSuccess(exit)) this.#answer(members, exit.value)
-        else this.#refuse(members, exit.cause)
+      : this.#options.commit(ops, options, (exit) => {
+        if (Exit.isSuccess(exit)) {
+          this.#accepted = Math.max(this.#accepted, operations)
+          answer(members, exit.value)
+        } else {
+          this.#refuse(members, operations, exit.cause)
+        }
         this.#landed(flight)
       })
   }
 
-  #answer(members: ReadonlyArray<Waiting>, { header, responses }: TxnResponse): void {
-    this.#accepted = Math.max(this.#accepted, operationsOf(members))
-    let next = 0
-    for (const member of members) {
-      const begin = next
-      next += member.part.ops.length
-      member.succeed(responses.slice(begin, next), header)
-    }
-  }
-
-  #refuse(members: ReadonlyArray<Waiting>, cause: Cause.Cause<EtcdError>): void {
+  #refuse(members: ReadonlyArray<Waiting>, operations: number, cause: Cause.Cause<EtcdError>): void {
     const failure = Cause.failureOrCause(cause)
     if (Either.isRight(failure)) {
       for (const member of members) member.die(failure.right)
@@ -452,11 +469,11 @@ export class Lane {
     /** What was given up meanwhile is not sent once more: whoever gave it up may have undone it. */
     const again = (some: ReadonlyArray<Waiting>): void => {
       const waiting = some.filter(({ isOver }) => !isOver)
-      if (waiting.length > 0) this.#launch(waiting)
+      if (waiting.length > 0) this.#launch(batchOf(waiting))
     }
     if (error.detail === Statuses.tooManyOps.details) {
       const half = members.length >> 1
-      const fewer = Math.min(this.#maxOperations, operationsOf(members) >> 1)
+      const fewer = Math.min(this.#maxOperations, operations >> 1)
       this.#maxOperations = Math.max(this.#accepted, fewer)
       again(members.slice(0, half))
       again(members.slice(half))
@@ -467,6 +484,8 @@ export class Lane {
 
   #landed(flight: Flight): void {
     flight.land()
+    flight.members = []
+    flight.cancel = constVoid
     if (this.#queue.length > 0) this.#flushSoon()
   }
 

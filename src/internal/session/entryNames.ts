@@ -20,28 +20,43 @@ export interface EntryNames {
   readonly take: (folder: string, lease: bigint) => EntryName
 }
 
-const lowestFree = (used: ReadonlySet<number>): number => {
-  let number = 0
-  while (used.has(number)) number++
-  return number
-}
+/** Folders without a name in use are forgotten when there are more of them than of the others, and than this. */
+const fewFolders = 1_024
 
+/**
+ * The names of a folder stay known for a while after the last of them was given back. A `Map` that grows and shrinks with
+ * every lock would keep what it held alive until the next full collection (see `Bag`).
+ */
 export const make = (): EntryNames => {
-  const inUse = new Map<string, Set<number>>()
+  let folders = new Map<string, Array<boolean>>()
+  let inUse = 0
   let attempts = 0
+
+  const numbersOf = (folder: string): Array<boolean> => {
+    const known = folders.get(folder)
+    if (known !== undefined) return known
+    if (folders.size >= fewFolders && folders.size > 2 * inUse) {
+      folders = new Map(Array.from(folders).filter(([, numbers]) => numbers.includes(true)))
+    }
+    const numbers: Array<boolean> = []
+    folders.set(folder, numbers)
+    return numbers
+  }
+
   return {
     take: (folder, lease) => {
-      const used = inUse.get(folder) ?? new Set()
-      const number = lowestFree(used)
-      used.add(number)
-      inUse.set(folder, used)
+      const numbers = numbersOf(folder)
+      const free = numbers.indexOf(false)
+      const number = free === -1 ? numbers.length : free
+      numbers[number] = true
+      inUse++
       const hex = leaseHex(lease)
       return {
         key: `${folder}${hex}${number === 0 ? "" : `-${number}`}`,
         bar: `/coord/attempts/${hex}-${++attempts}`,
         giveBack: () => {
-          used.delete(number)
-          if (used.size === 0 && inUse.get(folder) === used) inUse.delete(folder)
+          numbers[number] = false
+          inUse--
         }
       }
     }
