@@ -18,6 +18,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Watch, WatchError, WatchEvent } from "./EtcdClient.js"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError } from "./EtcdError.js"
 import { inBackground } from "./internal/background.js"
@@ -94,6 +95,12 @@ export interface Mirror {
    * that falls far behind reads on from etcd's history, on its own; it delays nobody.
    */
   readonly changes: Stream.Stream<Change, EtcdError>
+  /**
+   * The same, with the changes of one revision together, so that each step leads from one state of etcd to another: first
+   * the present entries (none, if there are none), then what one transaction or the end of one lease changed. What a gap
+   * hid (after a compaction, or when etcd lost its data) is one step.
+   */
+  readonly steps: Stream.Stream<ReadonlyArray<Change>, EtcdError>
   /** The present copy, then the newest one whenever it changed: a slow reader skips what is overtaken. */
   readonly snapshots: Stream.Stream<Snapshot, EtcdError>
   /** Waits until the copy has reached a revision at which one of its keys was written. */
@@ -155,28 +162,27 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
       }
     )
 
-    /** Lists, compares with what there was, and passes the difference on. */
-    const load = (newEpoch: boolean): Effect.Effect<bigint, EtcdError> =>
-      Effect.map(list, ({ entries, revision }) => {
-        const replaced = newEpoch || log.contradicts(entries, revision)
-        log.replace({ entries, revision, epoch: (log.current()?.epoch ?? 0) + (replaced ? 1 : 0) })
-        staleSince = undefined
-        refused = undefined
-        Deferred.unsafeDone(waitingForFirst, Effect.void)
-        return revision
-      })
+    /** Whether etcd has begun a new history since the copy was read. */
+    let newEpoch = false
 
-    const follow = (revision: bigint): Effect.Effect<"compacted" | "newEpoch", EtcdError> =>
-      Effect.scoped(
-        client.openWatch({ ...range, startRevision: revision + 1n }, { timeout: Duration.infinity }).pipe(
-          Effect.flatMap(({ next }) => Effect.forever(Effect.map(next, log.append)))
-        )
-      ).pipe(
-        Effect.catchTags({
-          WatchCompacted: () => Effect.succeed("compacted" as const),
-          WatchNewEpoch: () => Effect.succeed("newEpoch" as const)
-        })
-      )
+    /** Lists, compares with what there was, and passes the difference on. */
+    const load: Effect.Effect<bigint, EtcdError> = Effect.map(list, ({ entries, revision }) => {
+      const replaced = newEpoch || log.contradicts(entries, revision)
+      log.replace({ entries, revision, epoch: (log.current()?.epoch ?? 0) + (replaced ? 1 : 0) })
+      newEpoch = false
+      staleSince = undefined
+      refused = undefined
+      Deferred.unsafeDone(waitingForFirst, Effect.void)
+      return revision
+    })
+
+    const follow = ({ next }: Watch, revision: bigint): Effect.Effect<never, WatchError> =>
+      Effect.forever(Effect.map(next, (events) => {
+        // The list has what came between the creation of the watch and the reading.
+        const isNew = ({ kv }: WatchEvent): boolean => kv.modRevision > revision
+        const news = isNew(events[0]) ? events : events.filter(isNew)
+        if (news.length > 0) log.append(news)
+      }))
 
     const failed = (error: EtcdError): Effect.Effect<void> =>
       Effect.clockWith((clock) =>
@@ -194,19 +200,28 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
         })
       )
 
-    const retried = <A>(effect: Effect.Effect<A, EtcdError>): Effect.Effect<A> =>
-      effect.pipe(Effect.tapError(failed), Effect.retry(retryDelays), Effect.orDie)
-
-    const run = (newEpoch: boolean): Effect.Effect<never> =>
-      Effect.gen(function*() {
-        compared = yield* client.watchConnection.get
-        const revision = yield* retried(load(newEpoch))
-        return yield* follow(revision).pipe(
-          Effect.raceFirst(suspicion),
-          // Refused after it stood: read again with pauses, for as long as it takes.
-          Effect.catchAll((error) => Effect.as(Effect.delay(failed(error), "1 second"), "refused" as const))
-        )
-      }).pipe(Effect.flatMap((end) => run(end === "newEpoch")))
+    /**
+     * Watches from now on, and then lists: a watch that begins in the past would wait for etcd's synchronisation loop, up
+     * to 100 ms, if anything was written meanwhile. Ends when the copy has to be read again.
+     */
+    const stay: Effect.Effect<void, EtcdError> = Effect.scoped(Effect.gen(function*() {
+      const watch = yield* client.openWatch(range)
+      compared = yield* client.watchConnection.get
+      const revision = yield* load
+      // Of another history than the watch.
+      if (revision < watch.revision) return
+      yield* Effect.raceFirst(follow(watch, revision), suspicion)
+      // At once: it may take a while until another watch stands.
+      yield* load
+    })).pipe(
+      Effect.catchTags({
+        WatchCompacted: () => Effect.void,
+        WatchNewEpoch: () =>
+          Effect.sync(() => {
+            newEpoch = true
+          })
+      })
+    )
 
     /** Whether the copy lacks what etcd has had for a while. */
     const differs: Effect.Effect<boolean, EtcdError> = Effect.gen(function*() {
@@ -230,7 +245,7 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
     )
 
     /** Ends when the copy has to be read again although the watch goes on. */
-    const suspicion: Effect.Effect<"differs"> = client.serverVersion.pipe(
+    const suspicion: Effect.Effect<void> = client.serverVersion.pipe(
       Effect.catchAll(() => Effect.succeed("")),
       Effect.flatMap((version) =>
         // Some servers lose events around compactions without a word.
@@ -239,10 +254,18 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
       Effect.zipRight(Effect.retry(differs, retryDelays)),
       Effect.repeat({ until: (different) => different }),
       Effect.orDie,
-      Effect.as("differs" as const)
+      Effect.asVoid
     )
 
-    yield* run(false).pipe(inBackground("mirror"), Effect.forkScoped)
+    // Refused or out of reach: again with pauses, for as long as it takes.
+    yield* stay.pipe(
+      Effect.tapError(failed),
+      Effect.retry(retryDelays),
+      Effect.orDie,
+      Effect.forever,
+      inBackground("mirror"),
+      Effect.forkScoped
+    )
 
     const ready: Mirror["ready"] = Effect.suspend(() =>
       log.current() === undefined ? Deferred.await(waitingForFirst) : Effect.void
@@ -271,6 +294,7 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
       get: (key) => Effect.map(snapshot, ({ entries }) => HashMap.get(entries, toBinary(key))),
       entries: Effect.map(snapshot, ({ entries }) => MirrorLog.sorted(entries)),
       changes: Stream.unwrap(Effect.map(ready, () => MirrorReader.changes(log, replay))),
+      steps: Stream.unwrap(Effect.map(ready, () => MirrorReader.steps(log, replay))),
       snapshots: Stream.unwrap(Effect.map(ready, () => MirrorReader.snapshots(log))),
       awaitRevision,
       state: Effect.map(client.watchConnection.get, (connection): MirrorState => {

@@ -22,6 +22,8 @@ export interface Batch {
   readonly before: Snapshot
   readonly after: Snapshot
   readonly changes: ReadonlyArray<Change>
+  /** Whether there may have been other states between the two, that are not known. */
+  readonly gap: boolean
 }
 
 export interface MirrorLog {
@@ -134,11 +136,11 @@ export const make = (maxEvents: number): MirrorLog => {
   return {
     current: () => current,
     append: (events) => {
-      if (current !== undefined) publish({ before: current, ...apply(current, events) })
+      if (current !== undefined) publish({ before: current, ...apply(current, events), gap: false })
     },
     replace: (to) => {
       if (current === undefined) current = to
-      else publish({ before: current, after: to, changes: difference(current.entries, to) })
+      else publish({ before: current, after: to, changes: difference(current.entries, to), gap: true })
     },
     changed: (than) => Effect.suspend(() => current === than ? Deferred.await(signal) : Effect.void),
     lacks: (listed, revision) => {

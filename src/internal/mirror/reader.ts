@@ -13,7 +13,7 @@ import * as Stream from "effect/Stream"
 import type { WatchError, WatchEvent } from "../../EtcdClient.js"
 import type { Change, Snapshot } from "../../Mirror.js"
 
-import type { MirrorLog } from "./log.js"
+import type { Batch, MirrorLog } from "./log.js"
 import { apply, difference, sorted } from "./log.js"
 
 /** A watch of the mirror's keys, from the revision after a state. */
@@ -26,8 +26,10 @@ interface OwnWatch {
   readonly next: Effect.Effect<ReadonlyArray<WatchEvent>, WatchError>
 }
 
-/** The entries of the present copy as puts, then every change after it. */
-export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =>
+type Told = Pick<Batch, "changes" | "gap">
+
+/** What a reader is told, from the present copy on; how much of it at a time means nothing. */
+const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>
   Stream.unwrapScoped(Effect.gen(function*() {
     // Taken together, in one step: the state, and the number of what follows it.
     let seen: Snapshot | undefined = log.current()
@@ -44,26 +46,26 @@ export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =
     yield* Effect.addFinalizer(() => leaveReplay)
 
     /** The reader is told what leads to `to`, and goes on with the log there. */
-    const jump = (to: Snapshot, continueAt: number): Effect.Effect<ReadonlyArray<Change>> =>
+    const jump = (to: Snapshot, continueAt: number): Effect.Effect<ReadonlyArray<Told>> =>
       Effect.as(leaveReplay, to).pipe(Effect.map(() => {
-        const told = difference(seen?.entries ?? to.entries, to)
+        const changes = difference(seen?.entries ?? to.entries, to)
         seen = to
         number = continueAt
-        return told
+        return [{ changes, gap: true }]
       }))
 
     const jumpToPresent = Effect.suspend(() => jump(log.current() ?? first, log.next()))
 
-    const fromLog: Effect.Effect<ReadonlyArray<Change>> = Effect.suspend(() => {
+    const fromLog: Effect.Effect<ReadonlyArray<Told>> = Effect.suspend(() => {
       const batches = log.since(number)
       if (batches === undefined) return startReplay
       if (batches.length === 0) return Effect.zipRight(log.changed(seen ?? first), fromLog)
       seen = batches[batches.length - 1].after
       number += batches.length
-      return Effect.succeed(batches.flatMap(({ changes }) => changes))
+      return Effect.succeed(batches)
     })
 
-    const startReplay: Effect.Effect<ReadonlyArray<Change>> = Effect.suspend(() => {
+    const startReplay: Effect.Effect<ReadonlyArray<Told>> = Effect.suspend(() => {
       const from = seen ?? first
       if (log.current()?.epoch !== from.epoch) return jumpToPresent
       return Effect.uninterruptibleMask((restore) =>
@@ -78,7 +80,7 @@ export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =
       ).pipe(Effect.matchEffect({ onFailure: () => jumpToPresent, onSuccess: () => pull }))
     })
 
-    const fromHistory = ({ next }: OwnWatch): Effect.Effect<ReadonlyArray<Change>> =>
+    const fromHistory = ({ next }: OwnWatch): Effect.Effect<ReadonlyArray<Told>> =>
       Effect.suspend(() => {
         const from = seen ?? first
         const met = log.following(from, from.revision)
@@ -92,22 +94,54 @@ export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =
             const until = meets?.before.revision ?? last
             const { after, changes } = apply(from, events.filter(({ kv }) => kv.modRevision <= until))
             seen = after
+            const known: Told = { changes, gap: false }
             return meets === undefined
-              ? Effect.succeed(changes)
-              : Effect.map(jump(meets.before, meets.number), (rest) => [...changes, ...rest])
+              ? Effect.succeed([known])
+              : Effect.map(jump(meets.before, meets.number), (rest) => [known, ...rest])
           }
         })
       })
 
-    const pull: Effect.Effect<ReadonlyArray<Change>> = Effect.suspend(() =>
+    const pull: Effect.Effect<ReadonlyArray<Told>> = Effect.suspend(() =>
       own === undefined ? fromLog : fromHistory(own)
     )
 
+    const present: Told = {
+      changes: sorted(first.entries).map((kv) => ({ _tag: "Put", kv, previous: undefined })),
+      gap: true
+    }
     return Stream.concat(
-      Stream.fromIterable(sorted(first.entries).map((kv): Change => ({ _tag: "Put", kv, previous: undefined }))),
-      Stream.repeatEffectChunk(Effect.map(pull, Chunk.unsafeFromArray))
+      Stream.succeed(present),
+      Stream.repeatEffectChunk(
+        Effect.map(pull, (all) => Chunk.unsafeFromArray(all.filter(({ changes }) => changes.length > 0)))
+      )
     )
   }))
+
+/** The entries of the present copy as puts, then every change after it. */
+export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =>
+  Stream.mapChunks(
+    told(log, replay),
+    (all) => Chunk.unsafeFromArray(Chunk.toReadonlyArray(all).flatMap(({ changes }) => changes))
+  )
+
+const revisionOf = (change: Change): bigint => change._tag === "Put" ? change.kv.modRevision : change.modRevision
+
+const byRevision = (changes: ReadonlyArray<Change>): ReadonlyArray<ReadonlyArray<Change>> => {
+  const steps: Array<Array<Change>> = []
+  let last: bigint | undefined
+  for (const change of changes) {
+    const revision = revisionOf(change)
+    if (revision === last) steps[steps.length - 1].push(change)
+    else steps.push([change])
+    last = revision
+  }
+  return steps
+}
+
+/** The same, the changes that lead from one state to the next together. */
+export const steps = (log: MirrorLog, replay: Replay): Stream.Stream<ReadonlyArray<Change>> =>
+  Stream.mapConcat(told(log, replay), ({ changes, gap }) => gap ? [changes] : byRevision(changes))
 
 /** The present copy, then the newest one whenever there is another. */
 export const snapshots = (log: MirrorLog): Stream.Stream<Snapshot> =>
