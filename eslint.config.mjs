@@ -24,9 +24,10 @@ const floors = [
       "ReadWriteLock",
       "Registry",
       "RegistryError",
-      "Semaphore"
+      "Semaphore",
+      "Singleton"
     ],
-    internal: ["config/**", "lock/**", "registry/**"]
+    internal: ["config/**", "election/**", "instanceId/**", "lock/**", "registry/**"]
   },
   { modules: ["Coord"], internal: [] }
 ]

@@ -41,7 +41,7 @@ const losesItsLock = Effect.gen(function*() {
   yield* Effect.log(error.message)
 })
 
-/** A holder that does not hear of the loss, because it is busy or paused, is refused by etcd. */
+/** A holder that has not heard of the loss yet is refused by etcd. One that was paused: see `fencing.ts`. */
 const writesTooLate = Effect.scoped(Effect.gen(function*() {
   const etcd = yield* EtcdClient.EtcdClient
   const lock = yield* Lock.acquire(job, { ttl: "5 seconds" })

@@ -31,6 +31,13 @@ const plainLines = Logger.replace(
   })
 )
 
+/** Runs all at once, but each a little later than the one before, so that they come in this order. */
+export const oneAfterAnother = <A, E, R>(arrivals: ReadonlyArray<Effect.Effect<A, E, R>>): Effect.Effect<void, E, R> =>
+  Effect.forEach(arrivals, (arrival, index) => Effect.delay(arrival, `${100 * index} millis`), {
+    concurrency: "unbounded",
+    discard: true
+  })
+
 /** Runs a program to its end; Ctrl-C interrupts it, and what it holds is released all the same. */
 export const run = <A, E>(program: Effect.Effect<A, E, Coord.Coord | Scope.Scope>): void =>
   program.pipe(

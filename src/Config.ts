@@ -14,17 +14,19 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { EncodeError, UnsupportedSchema } from "./ConfigError.js"
-import { DecodeError, GuardFailed, NotFound, VersionConflict } from "./ConfigError.js"
+import type { EncodeError, GuardFailed, UnsupportedSchema } from "./ConfigError.js"
+import { DecodeError, NotFound, VersionConflict } from "./ConfigError.js"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError } from "./EtcdError.js"
 import { InvalidArgument } from "./EtcdError.js"
 import * as Attempts from "./internal/attempts.js"
 import { toText } from "./internal/bytes.js"
 import * as Entries from "./internal/config/entries.js"
+import * as Guards from "./internal/config/guard.js"
 import type { ConfigEvent, Listing, Version, Versioned } from "./internal/config/model.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
+import type { LockExpired } from "./LockError.js"
 import * as Mirror from "./Mirror.js"
 import type { Compare, KeyRange, OpResponse } from "./Txn.js"
 import * as Txn from "./Txn.js"
@@ -37,8 +39,11 @@ export type * from "./internal/config/model.js"
  * @category models
  */
 export interface WriteOptions {
-  /** Write only if this holds, such as the `guard` of a lock: else `GuardFailed`. */
-  readonly guard?: Compare | undefined
+  /**
+   * Write only if this holds, checked by etcd together with the write. The `guard` of a lock, the `guards` of several: else
+   * `LockExpired`, of which those who wait for `lost` hear as well. Any other condition: else `GuardFailed`.
+   */
+  readonly guard?: Compare | ReadonlyArray<Compare> | undefined
   /** The value goes when this lease ends. Default: none, also if the value before had one. */
   readonly lease?: bigint | undefined
 }
@@ -53,7 +58,7 @@ export type ReadError = InvalidArgument | UnsupportedSchema | DecodeError | Etcd
  * @since 0.1.0
  * @category errors
  */
-export type WriteError = InvalidArgument | UnsupportedSchema | EncodeError | GuardFailed | EtcdError
+export type WriteError = InvalidArgument | UnsupportedSchema | EncodeError | GuardFailed | LockExpired | EtcdError
 
 /**
  * @since 0.1.0
@@ -122,7 +127,10 @@ export class Config extends Context.Tag("effect-coord/Config")<Config, {
     options?: WriteOptions
   ) => Effect.Effect<Version, VersionConflict | WriteError, R>
   /** Deletes; `NotFound` if there was nothing to delete. Survives lost answers as `compareAndSet` does. */
-  readonly delete: (key: string) => Effect.Effect<void, NotFound | InvalidArgument | EtcdError>
+  readonly delete: (
+    key: string,
+    options?: Pick<WriteOptions, "guard">
+  ) => Effect.Effect<void, NotFound | GuardFailed | LockExpired | InvalidArgument | EtcdError>
   /** All values below a prefix at one moment, those that do not decode apart. */
   readonly list: <A, I, R>(
     prefix: string,
@@ -247,8 +255,16 @@ export const make = (
             const { header } = yield* client.put(put)
             return header.revision
           }
-          const outcome = yield* attempts.commit({ compare: [guard], success: [Txn.put(put)] })
-          return outcome.applied ? outcome.revision : yield* new GuardFailed({ key, guard: toText(guard.key) })
+          const guards = Guards.comparesOf(guard)
+          yield* Guards.check(guards)
+          const outcome = yield* attempts.commit({
+            compare: guards,
+            success: [Txn.put(put)],
+            failure: Guards.reads(guards)
+          })
+          if (outcome.applied) return outcome.revision
+          yield* Guards.checkReads(guards, outcome.reads)
+          return yield* Guards.failed(key, guards)
         }).pipe(traced("set", key)),
       compareAndSet: (key, schema, value, version, { guard, lease } = {}) =>
         Effect.gen(function*() {
@@ -260,22 +276,35 @@ export const make = (
             })
           }
           const put = yield* putOf(key, schema, value, lease)
+          const guards = Guards.comparesOf(guard)
+          yield* Guards.check(guards)
           const outcome = yield* attempts.commit({
-            compare: [Txn.modRevision(put.key, "=", version), ...guard === undefined ? [] : [guard]],
+            compare: [Txn.modRevision(put.key, "=", version), ...guards],
             success: [Txn.put(put)],
-            failure: [Txn.range({ key: put.key, keysOnly: true })]
+            failure: [Txn.range({ key: put.key, keysOnly: true }), ...Guards.reads(guards)]
           })
           if (outcome.applied) return outcome.revision
-          const actual = foundVersion(outcome.reads[0])
-          return actual === version && guard !== undefined
-            ? yield* new GuardFailed({ key, guard: toText(guard.key) })
+          const [found, ...reads] = outcome.reads
+          yield* Guards.checkReads(guards, reads)
+          const actual = foundVersion(found)
+          return actual === version && guards.length > 0
+            ? yield* Guards.failed(key, guards)
             : yield* new VersionConflict({ key, expected: version, actual })
         }).pipe(traced("compareAndSet", key)),
-      delete: (key) =>
+      delete: (key, { guard } = {}) =>
         Effect.gen(function*() {
           const name = yield* etcdKey(key)
-          const { applied } = yield* attempts.commit({ compare: [Txn.exists(name)], success: [Txn.del({ key: name })] })
-          if (!applied) return yield* new NotFound({ key })
+          const guards = Guards.comparesOf(guard)
+          yield* Guards.check(guards)
+          const outcome = yield* attempts.commit({
+            compare: [Txn.exists(name), ...guards],
+            success: [Txn.del({ key: name })],
+            failure: [Txn.range({ key: name, keysOnly: true }), ...Guards.reads(guards)]
+          })
+          if (outcome.applied) return
+          const [found, ...reads] = outcome.reads
+          yield* Guards.checkReads(guards, reads)
+          return yield* foundVersion(found) === 0n ? new NotFound({ key }) : Guards.failed(key, guards)
         }).pipe(traced("delete", key)),
       list: (prefix, schema) =>
         Effect.gen(function*() {
@@ -364,8 +393,11 @@ export const compareAndSet = <A, I, R>(
 ): Effect.Effect<Version, VersionConflict | WriteError, Config | R> =>
   Effect.flatMap(Config, (config) => config.compareAndSet(key, schema, value, version, options))
 
-const delete_ = (key: string): Effect.Effect<void, NotFound | InvalidArgument | EtcdError, Config> =>
-  Effect.flatMap(Config, (config) => config.delete(key))
+const delete_ = (
+  key: string,
+  options?: Pick<WriteOptions, "guard">
+): Effect.Effect<void, NotFound | GuardFailed | LockExpired | InvalidArgument | EtcdError, Config> =>
+  Effect.flatMap(Config, (config) => config.delete(key, options))
 
 export {
   /**

@@ -102,7 +102,8 @@ export class VersionConflict
 }
 
 /**
- * The guard of a write did not hold: the lock it stands for is not held any more. Nothing was changed.
+ * The guard of a write did not hold. Nothing was changed. The `guard` of a lock fails with its `LockExpired` instead; this is
+ * for conditions of other kinds.
  *
  * @since 0.1.0
  * @category errors

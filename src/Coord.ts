@@ -9,11 +9,15 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Config from "./Config.js"
+import * as Election from "./Election.js"
 import * as EtcdClient from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
+import * as InstanceId from "./InstanceId.js"
 import { unwrap } from "./internal/wrapped.js"
 import * as Lock from "./Lock.js"
+import * as ReadWriteLock from "./ReadWriteLock.js"
 import * as Registry from "./Registry.js"
+import * as Semaphore from "./Semaphore.js"
 import * as Session from "./Session.js"
 
 /**
@@ -22,7 +26,16 @@ import * as Session from "./Session.js"
  * @since 0.1.0
  * @category models
  */
-export type Coord = Lock.Lock | Registry.Registry | Config.Config | Session.Sessions | EtcdClient.EtcdClient
+export type Coord =
+  | Lock.Lock
+  | Registry.Registry
+  | Config.Config
+  | Election.Election
+  | InstanceId.InstanceId
+  | ReadWriteLock.ReadWriteLock
+  | Semaphore.Semaphore
+  | Session.Sessions
+  | EtcdClient.EtcdClient
 
 /**
  * Where the services keep their keys.
@@ -33,11 +46,19 @@ export type Coord = Lock.Lock | Registry.Registry | Config.Config | Session.Sess
 export interface ServiceOptions {
   /** Where locks stand. Default `/locks`, as in Go. */
   readonly lockPrefix?: string | undefined
+  /** Where semaphores stand. Default `/semaphores`. */
+  readonly semaphorePrefix?: string | undefined
+  /** Where read-write locks stand. Default `/rwlocks`. */
+  readonly readWriteLockPrefix?: string | undefined
   /** Where services stand. Default `/services`, as in Go. */
   readonly servicePrefix?: string | undefined
   /** Where settings stand. Default `/config`, as in Go. */
   readonly configPrefix?: string | undefined
-  /** What `Lock.inspect` shows as the name of this program. Default: the name of the script. */
+  /** Where elections stand. Default `/elections`. */
+  readonly electionPrefix?: string | undefined
+  /** Where instance IDs stand. Default `/im-infra/allocators`, as in Go. */
+  readonly instancePrefix?: string | undefined
+  /** What `inspect` of locks and the like shows as the name of this program. Default: the name of the script. */
   readonly name?: string | undefined
 }
 
@@ -61,8 +82,12 @@ export const layerServices = (
 ): Layer.Layer<Exclude<Coord, EtcdClient.EtcdClient>, InvalidArgument, EtcdClient.EtcdClient> =>
   Layer.mergeAll(
     Lock.layer({ prefix: options.lockPrefix, name: options.name }),
+    Semaphore.layer({ prefix: options.semaphorePrefix, name: options.name }),
+    ReadWriteLock.layer({ prefix: options.readWriteLockPrefix, name: options.name }),
     Registry.layer({ prefix: options.servicePrefix }),
-    Config.layer({ prefix: options.configPrefix })
+    Config.layer({ prefix: options.configPrefix }),
+    Election.layer({ prefix: options.electionPrefix }),
+    InstanceId.layer({ prefix: options.instancePrefix })
   ).pipe(Layer.provideMerge(Session.layer))
 
 /**

@@ -11,7 +11,6 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -22,21 +21,21 @@ import type * as Scope from "effect/Scope"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { toText } from "./internal/bytes.js"
-import type { Held, Won } from "./internal/lock/handle.js"
-import * as Handle from "./internal/lock/handle.js"
+import { aroundIfAvailable } from "./internal/lock/available.js"
 import type { Win } from "./internal/lock/holding.js"
 import * as Holding from "./internal/lock/holding.js"
+import { badInput } from "./internal/lock/input.js"
 import * as LockQueue from "./internal/lock/queue.js"
-import type { Obligations } from "./internal/obligations.js"
-import * as Owner from "./internal/owner.js"
+import * as Recipe from "./internal/lock/recipe.js"
+import * as Several from "./internal/lock/several.js"
+import * as Stay from "./internal/lock/stay.js"
+import * as owners from "./internal/owner.js"
 import { traced } from "./internal/traced.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
-import type { LockExpired, LockNotHeld } from "./LockError.js"
-import { LockConflict, LockTimeout } from "./LockError.js"
-import type { SessionExpired } from "./Session.js"
+import type { LockConflict, LockExpired, LockNotHeld, LockTimeout, Owner } from "./LockError.js"
 import { Sessions } from "./Session.js"
-import type { Compare, KeyValue } from "./Txn.js"
+import type { Compare } from "./Txn.js"
 
 export {
   /**
@@ -58,7 +57,12 @@ export {
    * @since 0.1.0
    * @category errors
    */
-  LockTimeout
+  LockTimeout,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Owner
 } from "./LockError.js"
 
 /**
@@ -96,6 +100,25 @@ export interface WithLockOptions extends AcquireOptions {
 }
 
 /**
+ * "Only if this is still held": a condition for any transaction, checked by etcd itself. It knows whose it is, so that
+ * `Config` fails with `LockExpired` for a write that is refused, and does not even send it after a loss that is known.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Guard = Compare & {
+  /** The revision that created the key of this holder. */
+  readonly operand: bigint
+  /** Fails when the loss is known to this process. Looks at the clock, and asks nobody. */
+  readonly check: Effect.Effect<void, LockExpired>
+  /**
+   * For a transaction that was refused because of this guard: fails with `LockExpired`, after telling those who wait for
+   * `lost`.
+   */
+  readonly refused: Effect.Effect<never, LockExpired>
+}
+
+/**
  * A lock that is held.
  *
  * @since 0.1.0
@@ -118,7 +141,34 @@ export interface LockHandle {
   /** Fails when the lock is lost, before etcd can give it to somebody else. Never succeeds. */
   readonly lost: Effect.Effect<never, LockExpired>
   /** "Only if this lock is still held": a condition for any transaction, checked by etcd itself. */
-  readonly guard: Compare
+  readonly guard: Guard
+}
+
+/**
+ * Several locks that are held together, and released together.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface LocksHandle {
+  /** In the order in which they were asked for, each once. */
+  readonly keys: ReadonlyArray<string>
+  /** The keys that stand for this holder in etcd, in the same order. */
+  readonly etcdKeys: ReadonlyArray<string>
+  /** One for all: it is larger than that of every earlier holder of any of the locks. */
+  readonly fencingToken: bigint
+  /** How long the lease still lasts if it is not renewed, as etcd says. */
+  readonly ttl: Effect.Effect<Duration.Duration, LockExpired | EtcdError>
+  /** Renews the lease now (it is renewed in the background anyway); returns its time to live. */
+  readonly renew: Effect.Effect<Duration.Duration, LockExpired | EtcdError>
+  /** Whether any of the locks is lost, or all are released, as etcd says. */
+  readonly isExpired: Effect.Effect<boolean, EtcdError>
+  /** Releases all before their scope closes. Fails when one of them is not held any more, so when called twice. */
+  readonly release: Effect.Effect<void, LockNotHeld>
+  /** Fails when one of the locks is lost, and names it; the first when all are lost with their lease. Never succeeds. */
+  readonly lost: Effect.Effect<never, LockExpired>
+  /** "Only if these locks are still held": conditions for any transaction, checked by etcd itself. */
+  readonly guards: ReadonlyArray<Guard>
 }
 
 /**
@@ -132,7 +182,7 @@ export interface LockEntry {
   readonly fencingToken: bigint
   readonly lease: bigint
   /** Who it is, where the entry says so; those of Go and `etcdctl` do not. */
-  readonly owner: Option.Option<Owner.Owner>
+  readonly owner: Option.Option<Owner>
 }
 
 /**
@@ -153,7 +203,7 @@ export interface LockState {
  * @since 0.1.0
  * @category models
  */
-export type Body<A, E, R> = Effect.Effect<A, E, R> | ((lock: LockHandle) => Effect.Effect<A, E, R>)
+export type Body<A, E, R, Handle = LockHandle> = Effect.Effect<A, E, R> | ((lock: Handle) => Effect.Effect<A, E, R>)
 
 /**
  * @since 0.1.0
@@ -189,6 +239,27 @@ export class Lock extends Context.Tag("effect-coord/Lock")<Lock, {
   ) => <A, E, R>(
     body: Body<A, E, R>
   ) => Effect.Effect<Option.Option<A>, E | LockExpired | InvalidArgument | EtcdError, R>
+  /**
+   * Waits for several locks, and holds them until the scope closes: all of them or none. All queues are entered at once,
+   * so that those who want the same locks get them in the order of their arrival, whatever the order of the keys; nobody
+   * can wait for somebody who waits for him. A key that is named twice counts once; 127 at most.
+   *
+   * Fails with `LockTimeout` for the first of those that were not free in time.
+   */
+  readonly acquireAll: (
+    keys: ReadonlyArray<string>,
+    options?: AcquireOptions
+  ) => Effect.Effect<LocksHandle, LockTimeout | InvalidArgument | EtcdError, Scope.Scope>
+  /**
+   * Runs the body while holding several locks, see `acquireAll`. When one of them is lost the body is interrupted, and the
+   * result is `LockExpired`.
+   */
+  readonly withLocks: (
+    keys: ReadonlyArray<string>,
+    options?: WithLockOptions
+  ) => <A, E, R>(
+    body: Body<A, E, R, LocksHandle>
+  ) => Effect.Effect<A, E | LockExpired | LockTimeout | InvalidArgument | EtcdError, R>
   /** Who holds the lock, and who waits for it. */
   readonly inspect: (key: string) => Effect.Effect<LockState, InvalidArgument | EtcdError>
 }>() {}
@@ -206,128 +277,67 @@ export interface Options {
 
 const defaultTtl = Duration.seconds(30)
 
-const badInput = (key: string, { timeout, ttl }: AcquireOptions): InvalidArgument | undefined =>
-  [
-    Either.getLeft(Key.validate("key", key)),
-    ttl === undefined ? Option.none() : Either.getLeft(validate.ttl(ttl)),
-    timeout === undefined ? Option.none() : Either.getLeft(validate.positiveDuration("timeout", timeout))
-  ].find(Option.isSome)?.value
-
 /**
  * @since 0.1.0
  * @category constructors
  */
 export const make = (
   options: Options = {}
-): Effect.Effect<Lock["Type"], InvalidArgument, EtcdClient | Sessions> =>
+): Effect.Effect<Lock["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/locks")
     const clock = yield* Effect.clock
-    const owner = Owner.valueFor(options.name, clock)
+    const owner = owners.valueFor(options.name, clock)
 
     const holding = Holding.make(client, "lock")
+    const stay = yield* Stay.make(client, sessions, "lock", Recipe.lock)
 
     const folderOf = (key: string): string => `${prefix}/${key}/`
 
-    /** One stay in the queue, until it is its turn. */
-    const stay = (
-      key: string,
-      ttl: Duration.Duration,
-      own: Obligations
-    ): Effect.Effect<Won, InvalidArgument | EtcdError | SessionExpired | LockQueue.Evicted> =>
-      Effect.flatMap(sessions.borrow(ttl, own.owe), (session) => {
-        const folder = folderOf(key)
-        const entering = session.claim({ folder, value: owner(), reads: [LockQueue.newest(folder)] }, own.owe)
-        return Effect.flatMap(entering, ({ entry, fresh, reads }) => {
-          if (Option.isNone(entry)) return Effect.fail(new LockQueue.Evicted())
-          const won: Won = { session, entry: entry.value }
-          if (fresh && LockQueue.isAlone(reads[0]) && !session.isOver()) return Effect.succeed(won)
-          const turn = LockQueue.awaitTurn(client, folder, entry.value, fresh ? reads[0] : undefined)
-          return Effect.raceFirst(turn, session.expired).pipe(Effect.zipRight(session.check), Effect.as(won))
-        })
-      })
-
-    /** Enters the queue again when the own key or its lease is lost while waiting: the place is lost, the wait is not. */
-    const wait = (
-      key: string,
-      ttl: Duration.Duration,
-      own: Obligations
-    ): Effect.Effect<Won, InvalidArgument | EtcdError> =>
-      Effect.catchAllCause(stay(key, ttl, own), (cause) => {
-        const failure = Cause.failureOrCause(cause)
-        if (Either.isRight(failure)) return Effect.failCause(failure.right)
-        const error = failure.left
-        return error._tag === "SessionExpired" || error._tag === "Evicted"
-          ? Effect.zipRight(abandoned(own), wait(key, ttl, own))
-          : Effect.fail(error)
-      })
-
-    const abandoned = (own: Obligations): Effect.Effect<void> =>
-      Effect.uninterruptible(Effect.suspend(() => own.settle()))
-
-    const attempt = (
-      key: string,
-      ttl: Duration.Duration,
-      own: Obligations
-    ): Effect.Effect<Won, LockConflict | InvalidArgument | EtcdError | SessionExpired> =>
-      Effect.gen(function*() {
-        const session = yield* sessions.borrow(ttl, own.owe)
-        const folder = folderOf(key)
-        const taken = (by: Option.Option<KeyValue>) =>
-          new LockConflict({ key, holder: Option.getOrUndefined(Option.map(by, (kv) => toText(kv.key))) })
-        const place = { folder, value: owner(), reads: [LockQueue.oldest(folder)] }
-        const { entry, reads } = yield* session.claim({ ...place, onlyIf: [LockQueue.isEmpty(folder)] }, own.owe)
-        if (Option.isSome(entry)) return { session, entry: entry.value }
-        const first = Option.fromNullable(LockQueue.kvsOf(reads[0])[0])
-        if (Option.isSome(first) && Key.isDirectChild(folder, first.value.key)) return yield* taken(first)
-        // Keys of a nested name stand below the folder: only the queue itself can tell whether the lock is free.
-        const { entry: queued } = yield* session.claim(place, own.owe)
-        const present = yield* LockQueue.entries(client, folder, { keysOnly: true })
-        const head = Option.fromNullable(present[0])
-        return Option.isSome(queued) && Option.isSome(head) &&
-            head.value.createRevision === queued.value.createRevision
-          ? { session, entry: queued.value }
-          : yield* taken(head)
-      })
+    const placeOf = (key: string, ttl: Duration.DurationInput = defaultTtl): Stay.Place => ({
+      key,
+      folder: folderOf(key),
+      value: owner,
+      ttl: Duration.decode(ttl)
+    })
 
     const winning = (key: string, options: AcquireOptions): Win<LockTimeout | InvalidArgument | EtcdError> => {
-      const problem = badInput(key, options)
+      const problem = badInput("key", key, options)
       if (problem !== undefined) return () => Effect.fail(problem)
-      const ttl = Duration.decode(options.ttl ?? defaultTtl)
-      if (options.timeout === undefined) return (own) => wait(key, ttl, own)
-      const timeout = Duration.decode(options.timeout)
-      const onTimeout = () => new LockTimeout({ key, timeout })
-      return (own) => Effect.timeoutFail(wait(key, ttl, own), { duration: timeout, onTimeout })
+      const { timeout, ttl } = options
+      return stay.wait(placeOf(key, ttl), timeout === undefined ? undefined : Duration.decode(timeout))
     }
 
     const trying = (key: string, options: LockOptions): Win<LockConflict | InvalidArgument | EtcdError> => {
-      const problem = badInput(key, options)
-      if (problem !== undefined) return () => Effect.fail(problem)
-      const ttl = Duration.decode(options.ttl ?? defaultTtl)
-      return (own) =>
-        attempt(key, ttl, own).pipe(
-          // The session ended between its check and its use: there is a new one.
-          Effect.tapErrorTag("SessionExpired", () => abandoned(own)),
-          Effect.retry({ while: (error) => error._tag === "SessionExpired" }),
-          Effect.catchTag("SessionExpired", Effect.die)
-        )
+      const problem = badInput("key", key, options)
+      return problem === undefined ? stay.attempt(placeOf(key, options.ttl)) : () => Effect.fail(problem)
     }
 
     const withLock: Lock["Type"]["withLock"] = (key, options = {}) => (body) =>
       holding.around("Lock.acquire", key, winning(key, options), body, options.onLost)
 
     const withLockIfAvailable: Lock["Type"]["withLockIfAvailable"] = (key, options = {}) => (body) =>
-      Effect.uninterruptibleMask((restore) =>
-        holding.hold("Lock.tryAcquire", key, trying(key, options), restore).pipe(
-          Effect.asSome,
-          Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
-          Effect.flatMap((held) =>
-            Effect.transposeOption(Option.map(held, (held) => Handle.protect(held, body, options.onLost, restore)))
-          )
-        )
-      )
+      aroundIfAvailable(holding, "Lock.tryAcquire", key, trying(key, options), body, options.onLost)
+
+    const several = Several.make(client, sessions, stay.queues, folderOf, owner)
+
+    const placesOf = (
+      keys: ReadonlyArray<string>,
+      options: AcquireOptions
+    ): Either.Either<Several.Places, InvalidArgument> =>
+      Either.flatMap(Several.distinct(keys), (keys) => {
+        const problem = keys.map((key) => badInput("keys", key, options)).find((problem) => problem !== undefined)
+        const { timeout, ttl = defaultTtl } = options
+        return problem === undefined
+          ? Either.right({
+            keys,
+            ttl: Duration.decode(ttl),
+            timeout: timeout === undefined ? undefined : Duration.decode(timeout)
+          })
+          : Either.left(problem)
+      })
 
     const inspect: Lock["Type"]["inspect"] = (key) =>
       Effect.gen(function*() {
@@ -337,7 +347,7 @@ export const make = (
           etcdKey: toText(kv.key),
           fencingToken: kv.createRevision,
           lease: kv.lease,
-          owner: Owner.parse(kv.value)
+          owner: owners.parse(kv.value)
         }))
         return { holder: Option.fromNullable(holder), waiters }
       }).pipe((effect) =>
@@ -349,6 +359,9 @@ export const make = (
       tryAcquire: (key, options = {}) => holding.scoped("Lock.tryAcquire", key, trying(key, options)),
       withLock,
       withLockIfAvailable,
+      acquireAll: (keys, options = {}) => Effect.flatMap(placesOf(keys, options), several.scoped),
+      withLocks: (keys, options = {}) => (body) =>
+        Effect.flatMap(placesOf(keys, options), (places) => several.around(places, body, options.onLost)),
       inspect
     }
   })
@@ -358,7 +371,7 @@ export const make = (
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<Lock, InvalidArgument, EtcdClient | Sessions> =>
-  Layer.effect(Lock, make(options))
+  Layer.scoped(Lock, make(options))
 
 /**
  * Waits for the lock and holds it until the scope closes. See {@link Lock}.
@@ -423,6 +436,44 @@ export const withLockIfAvailable = (
   body: Body<A, E, R>
 ): Effect.Effect<Option.Option<A>, E | LockExpired | InvalidArgument | EtcdError, R | Lock> =>
   Effect.flatMap(Lock, (lock) => lock.withLockIfAvailable(key, options)(body))
+
+/**
+ * Waits for several locks and holds them until the scope closes. See {@link Lock}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const acquireAll = (
+  keys: ReadonlyArray<string>,
+  options?: AcquireOptions
+): Effect.Effect<LocksHandle, LockTimeout | InvalidArgument | EtcdError, Lock | Scope.Scope> =>
+  Effect.flatMap(Lock, (lock) => lock.acquireAll(keys, options))
+
+/**
+ * Runs the body while holding several locks. See {@link Lock}.
+ *
+ * @example
+ * ```ts
+ * import type { Effect } from "effect"
+ * import { Lock } from "effect-coord"
+ *
+ * declare const move: (from: string, to: string) => Effect.Effect<void>
+ *
+ * const transfer = (from: string, to: string) =>
+ *   Lock.withLocks([`accounts/${from}`, `accounts/${to}`], { ttl: "10 seconds" })(move(from, to))
+ * ```
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const withLocks = (
+  keys: ReadonlyArray<string>,
+  options?: WithLockOptions
+) =>
+<A, E, R>(
+  body: Body<A, E, R, LocksHandle>
+): Effect.Effect<A, E | LockExpired | LockTimeout | InvalidArgument | EtcdError, R | Lock> =>
+  Effect.flatMap(Lock, (lock) => lock.withLocks(keys, options)(body))
 
 /**
  * Who holds the lock, and who waits. See {@link Lock}.

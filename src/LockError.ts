@@ -5,6 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
+import * as internal from "./internal/owner.js"
 
 /**
  * What is held, or waited for: all of them are queues of keys, and fail in the same ways.
@@ -19,6 +20,21 @@ export const Kind = Schema.Literal("lock", "semaphore", "read-write lock", "lead
  * @category models
  */
 export type Kind = typeof Kind.Type
+
+/**
+ * Who stands behind an entry of a queue, as the entry itself says: `host`, `pid`, `name` of the program, and `since` when the
+ * entry stands there, by the clock of that host. For people; nothing depends on it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Owner = internal.Owner
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Owner = typeof Owner.Type
 
 const kind = Kind.pipe(Schema.propertySignature, Schema.withConstructorDefault(() => "lock" as const))
 
@@ -48,12 +64,16 @@ export class LockConflict extends Schema.TaggedError<LockConflict>("effect-coord
   kind,
   key: Schema.String,
   /** The key in etcd of the holder. */
-  holder: Schema.optional(Schema.String)
+  holder: Schema.optional(Schema.String),
+  /** Who that is, where the entry says so; those of Go and `etcdctl` do not. */
+  owner: Schema.optional(Owner)
 }) {
   override get message(): string {
-    return `the ${this.kind} ${JSON.stringify(this.key)} is taken${
-      this.holder === undefined ? "" : ` by ${this.holder}`
-    }`
+    const { holder, owner } = this
+    const by = owner === undefined
+      ? holder === undefined ? "" : ` by ${holder}`
+      : ` by ${JSON.stringify(owner.name)} (process ${owner.pid} on ${owner.host}), there since ${owner.since}`
+    return `the ${this.kind} ${JSON.stringify(this.key)} is taken${by}`
   }
 }
 
@@ -64,6 +84,7 @@ export class LockConflict extends Schema.TaggedError<LockConflict>("effect-coord
  * - `revoked`: etcd ended the lease
  * - `deleted`: the key was deleted by somebody
  * - `closed`: the layer of the lock was closed
+ * - `released`: its holder gave it back, and went on to use its guard
  *
  * @since 0.1.0
  * @category errors
@@ -72,7 +93,7 @@ export class LockExpired extends Schema.TaggedError<LockExpired>("effect-coord/L
   kind,
   key: Schema.String,
   fencingToken: Schema.BigIntFromSelf,
-  reason: Schema.Literal("expired", "revoked", "deleted", "closed")
+  reason: Schema.Literal("expired", "revoked", "deleted", "closed", "released")
 }) {
   override get message(): string {
     return `the ${this.kind} ${JSON.stringify(this.key)} (token ${this.fencingToken}) was lost: ${this.reason}`

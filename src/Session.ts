@@ -24,6 +24,7 @@ import { inBackground } from "./internal/background.js"
 import { Bag } from "./internal/bag.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
 import { Obligations } from "./internal/obligations.js"
+import * as ClaimAll from "./internal/session/claimAll.js"
 import * as EntryNames from "./internal/session/entryNames.js"
 import * as KeyGuard from "./internal/session/keyGuard.js"
 import * as Remover from "./internal/session/remover.js"
@@ -113,6 +114,8 @@ export interface EnterOptions {
   readonly value: string
   readonly reads?: ReadonlyArray<Op> | undefined
   readonly onlyIf?: ReadonlyArray<Compare> | undefined
+  /** Told when the entry was deleted again, and etcd has confirmed it. */
+  readonly onRemoved?: ((folder: string, key: string, createRevision: bigint) => void) | undefined
 }
 
 /**
@@ -158,6 +161,11 @@ export interface Session {
     owe: (undo: () => Effect.Effect<void> | void) => void
   ) => Effect.Effect<Entered, EtcdError | SessionExpired>
   /**
+   * {@link Session.claim} for up to 127 folders, none of them twice, by one transaction: all entries are made or none, and
+   * all have the same create revision, so that whoever enters several queues has the same order in each.
+   */
+  readonly claimAll: ClaimAll.ClaimAll<SessionExpired>
+  /**
    * Calls `onDeleted` when a key of this session is deleted by somebody else, unless the function that is returned was
    * called before. Only keys that are held for longer than 200 milliseconds are watched.
    */
@@ -173,6 +181,11 @@ export interface Session {
    * background until it is, or until the session ends (and its keys with it).
    */
   readonly remove: (removal: { readonly key: string; readonly fence?: Compare | undefined }) => Effect.Effect<void>
+  /**
+   * Carries out a transaction that undoes something, and does no harm when it is repeated: with the same patience as
+   * {@link Session.remove}. `key` is what the log calls it.
+   */
+  readonly undo: (undoing: { readonly key: string; readonly txn: TxnRequest }) => Effect.Effect<void>
 }
 
 /** Renew this many times per time to live. */
@@ -348,14 +361,14 @@ const makeChecked = (
       { confirmed, key, txn }: Pick<Remover.Removal, "key" | "txn" | "confirmed">
     ): Effect.Effect<void> => remover.remove({ key, txn, confirmed, isMoot, wait: ended === undefined })
 
+    const undo: Session["undo"] = (undoing) => Effect.suspend(() => removeUnlessMoot(undoing))
+
     const remove: Session["remove"] = ({ fence, key }) =>
-      Effect.suspend(() =>
-        removeUnlessMoot({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })
-      )
+      undo({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })
 
     const names = EntryNames.make()
 
-    const claim: Session["claim"] = ({ folder, onlyIf = [], reads = [], value }, owe) => {
+    const claim: Session["claim"] = ({ folder, onRemoved, onlyIf = [], reads = [], value }, owe) => {
       const claimWith = (id: bigint): Effect.Effect<Entered, EtcdError | SessionExpired> => {
         const { bar, giveBack, key } = names.take(folder, id)
         const progress: Progress = { sent: "doubtful", createRevision: undefined }
@@ -369,7 +382,11 @@ const makeChecked = (
               compare: [Txn.absent(bar)],
               success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })]
             }
-          return removeUnlessMoot({ key, txn, confirmed: giveBack })
+          const confirmed = () => {
+            giveBack()
+            if (createRevision !== undefined && !isMoot()) onRemoved?.(folder, key, createRevision)
+          }
+          return removeUnlessMoot({ key, txn, confirmed })
         })
         const request: TxnRequest = {
           compare: [Txn.absent(key), Txn.absent(bar), ...onlyIf],
@@ -418,6 +435,15 @@ const makeChecked = (
       return lease !== undefined && !isOver() ? claimWith(lease) : Effect.flatMap(leased, claimWith)
     }
 
+    const claimAll = ClaimAll.make<SessionExpired>(
+      client,
+      names,
+      leased,
+      (error) => error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error),
+      removeUnlessMoot,
+      isMoot
+    )
+
     // The obligation to delete is there before the put, so that no interruption can fall between them.
     const enter: Session["enter"] = (options) =>
       Effect.suspend(() => {
@@ -443,6 +469,7 @@ const makeChecked = (
         )),
       enter,
       claim,
+      claimAll,
       guardKey: keys.add,
       onEnd: (notify) => {
         if (ended !== undefined) {
@@ -451,7 +478,8 @@ const makeChecked = (
         }
         return notifyAtEnd.add(notify)
       },
-      remove
+      remove,
+      undo
     }
     return session
   })

@@ -22,12 +22,22 @@ export * as Coord from "./Coord.js"
 /**
  * @since 0.1.0
  */
+export * as Election from "./Election.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as EtcdClient from "./EtcdClient.js"
 
 /**
  * @since 0.1.0
  */
 export * as EtcdError from "./EtcdError.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as InstanceId from "./InstanceId.js"
 
 /**
  * @since 0.1.0
@@ -52,12 +62,27 @@ export * as Mirror from "./Mirror.js"
 /**
  * @since 0.1.0
  */
+export * as ReadWriteLock from "./ReadWriteLock.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as Registry from "./Registry.js"
 
 /**
  * @since 0.1.0
  */
+export * as Semaphore from "./Semaphore.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as Session from "./Session.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Singleton from "./Singleton.js"
 
 /**
  * @since 0.1.0

@@ -22,7 +22,8 @@ const untilDeleted = (
     )
   )
 
-const isGone = (client: Client, key: Bytes, createRevision: bigint): Effect.Effect<boolean, EtcdError> =>
+/** Whether `key`, as created at `createRevision`, is gone, by a read of now. */
+export const isGone = (client: Client, key: Bytes, createRevision: bigint): Effect.Effect<boolean, EtcdError> =>
   Effect.map(
     client.get(key),
     Option.match({
@@ -31,10 +32,12 @@ const isGone = (client: Client, key: Bytes, createRevision: bigint): Effect.Effe
     })
   )
 
-const isPassing = (error: WatchError): boolean =>
+/** Whether watching again can help. */
+export const isPassing = (error: WatchError): boolean =>
   error._tag !== "EtcdError" || error.reason === "Unavailable" || error.reason === "DeadlineExceeded"
 
-const pauses = Schedule.exponential("100 millis").pipe(
+/** Between attempts, for as long as it takes. */
+export const pauses = Schedule.exponential("100 millis").pipe(
   Schedule.either(Schedule.spaced("1 second")),
   Schedule.jittered
 )

@@ -18,19 +18,22 @@ export type Owner = typeof Owner.Type
 
 const decode = Schema.decodeOption(Schema.parseJson(Owner))
 
-/** The value for entries made now. */
-export const valueFor = (name: string | undefined, clock: Clock.Clock): () => string => {
+/** The value for entries made now, with what else an entry says. */
+export const valueFor = (
+  name: string | undefined,
+  clock: Clock.Clock
+): (more?: Readonly<Record<string, string | number>>) => string => {
   const host = hostname()
   const pid = process.pid
   const title = name ?? basename(process.argv[1] ?? process.title)
-  return () => {
+  return (more) => {
     const owner: Owner = {
       host,
       pid,
       name: title,
       since: new Date(clock.unsafeCurrentTimeMillis()).toISOString()
     }
-    return JSON.stringify(owner)
+    return JSON.stringify(more === undefined ? owner : { ...owner, ...more })
   }
 }
 

@@ -41,6 +41,7 @@ suite("one server", Layer.scoped(Stage, one), [
     "acquire between one that holds the lock and one that waits",
     "tryAcquire of a free lock",
     "withLock",
+    "acquireAll behind one that holds, and before one that waits",
     "leaseGrant and leaseRevoke",
     "register, and the end of the scope",
     "update of a registration"

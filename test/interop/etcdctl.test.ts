@@ -16,9 +16,11 @@ import * as EtcdServers from "../support/EtcdServer.js"
 const coord = Layer.unwrapEffect(Effect.map(EtcdServer, ({ endpoint }) => Coord.layer({ endpoints: endpoint })))
 
 /** `etcdctl lock` on one of our locks, once it has it; it gives it back on SIGINT. */
-const etcdctlLock = (key: string) => Effect.flatMap(EtcdServer, (etcd) => etcd.startEtcdctl(["lock", `/locks/${key}`]))
+const etcdctlLock = (key: string, ...flags: ReadonlyArray<string>) =>
+  Effect.flatMap(EtcdServer, (etcd) => etcd.startEtcdctl(["lock", ...flags, `/locks/${key}`]))
 
-const waiting = (key: string) => Effect.repeat(Lock.inspect(key), { until: ({ waiters }) => waiters.length > 0 })
+const waiting = (key: string, count = 1) =>
+  Effect.repeat(Lock.inspect(key), { until: ({ waiters }) => waiters.length === count })
 
 describe("with etcdctl, in Go's layout", () => {
   layer(Layer.provideMerge(coord, EtcdServers.layer()), { excludeTestServices: true })((it) => {
@@ -54,6 +56,31 @@ describe("with etcdctl, in Go's layout", () => {
         yield* Scope.close(scope, Exit.void)
         assert.strictEqual(yield* Fiber.join(printed), waiters[0].etcdKey)
         assert.strictEqual((yield* Effect.flip(Lock.tryAcquire("ours")))._tag, "LockConflict")
+      })))
+
+    it.effect("waits between two of us, in the order of arrival", () =>
+      Effect.scoped(Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        yield* Scope.extend(Lock.acquire("between"), scope)
+        const other = yield* etcdctlLock("between")
+        const { waiters } = yield* waiting("between")
+        const second = yield* Effect.fork(Effect.scoped(Lock.acquire("between")))
+        yield* waiting("between", 2)
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual(yield* other.nextLine, waiters[0].etcdKey)
+        assert.isTrue(Option.isNone(yield* Fiber.poll(second)))
+        yield* other.signal("SIGINT")
+        assert.isTrue((yield* Fiber.join(second)).fencingToken > waiters[0].fencingToken)
+      })))
+
+    it.effect("a lock of an etcdctl that is killed is ours when its lease ends", () =>
+      Effect.scoped(Effect.gen(function*() {
+        const other = yield* etcdctlLock("killed", "--ttl=2")
+        yield* other.nextLine
+        const mine = yield* Effect.fork(Effect.scoped(Lock.acquire("killed")))
+        yield* waiting("killed")
+        yield* other.signal("SIGKILL")
+        yield* Fiber.join(mine)
       })))
 
     it.effect("a name below another is another lock, on our side", () =>

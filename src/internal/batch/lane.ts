@@ -248,6 +248,12 @@ class Batch {
   }
 }
 
+const footprintsOf = ({ footprint }: Part): Footprints => {
+  const footprints = new Footprints()
+  footprints.add(footprint)
+  return footprints
+}
+
 /** Those who leave together because they did so before. */
 const batchOf = (members: ReadonlyArray<Waiting>): Batch => {
   const batch = new Batch()
@@ -304,7 +310,7 @@ export class Lane {
     if (this.#closed) {
       member.fail(closed(false))
     } else if (this.#flights.size === 0 && this.#queue.length === 0) {
-      this.#launch(batchOf([member]))
+      this.#launchAlone(member)
     } else {
       this.#queue.push(member)
       if (member.isEager) this.#eager++
@@ -332,11 +338,7 @@ export class Lane {
   /** At once, in the fibre of the caller: an idle lane costs next to nothing. */
   #leave<A>(request: Request<A>, options: CallOptions): Effect.Effect<A, EtcdError> {
     return Effect.uninterruptibleMask((restore) => {
-      const flight = new Flight(this.#now() + options.timeoutMillis, [], () => {
-        const footprints = new Footprints()
-        footprints.add(request.part().footprint)
-        return footprints
-      })
+      const flight = new Flight(this.#now() + options.timeoutMillis, [], () => footprintsOf(request.part()))
       flight.land = this.#flights.add(flight)
       return Effect.matchCauseEffect(restore(request.alone(options)), {
         onFailure: (cause) => {
@@ -435,23 +437,32 @@ export class Lane {
 
   #launch(batch: Batch): void {
     const { footprints, members, operations, ops } = batch
+    if (members.length === 1) return this.#launchAlone(members[0])
     let deadline = 0
     for (const member of members) deadline = Math.max(deadline, member.deadline)
     const flight = new Flight(deadline, members, () => footprints)
     for (const member of members) member.flight = flight
     flight.land = this.#flights.add(flight)
-    const options = { timeoutMillis: Math.max(1, deadline - this.#now()) }
-    flight.cancel = members.length === 1
-      ? members[0].leave(options, () => this.#landed(flight))
-      : this.#options.commit(ops, options, (exit) => {
-        if (Exit.isSuccess(exit)) {
-          this.#accepted = Math.max(this.#accepted, operations)
-          answer(members, exit.value)
-        } else {
-          this.#refuse(members, operations, exit.cause)
-        }
-        this.#landed(flight)
-      })
+    flight.cancel = this.#options.commit(ops, this.#until(deadline), (exit) => {
+      if (Exit.isSuccess(exit)) {
+        this.#accepted = Math.max(this.#accepted, operations)
+        answer(members, exit.value)
+      } else {
+        this.#refuse(members, operations, exit.cause)
+      }
+      this.#landed(flight)
+    })
+  }
+
+  #launchAlone(member: Waiting): void {
+    const flight = new Flight(member.deadline, [member], () => footprintsOf(member.part()))
+    member.flight = flight
+    flight.land = this.#flights.add(flight)
+    flight.cancel = member.leave(this.#until(member.deadline), () => this.#landed(flight))
+  }
+
+  #until(deadline: number): CallOptions {
+    return { timeoutMillis: Math.max(1, deadline - this.#now()) }
   }
 
   #refuse(members: ReadonlyArray<Waiting>, operations: number, cause: Cause.Cause<EtcdError>): void {

@@ -20,17 +20,15 @@ type Client = EtcdClient["Type"]
 /** The own key is gone: somebody deleted it, or the lease died while it waited. */
 export class Evicted extends Data.TaggedError("Evicted")<{}> {}
 
-/** The read that goes along with entering: the newest two are the own key and the one before it. */
-export const newest = (folder: string): Op => {
-  const { key, rangeEnd } = Key.prefix(folder)
-  return Txn.range({ key, rangeEnd, sort: latestFirst, limit: 2, keysOnly: true })
-}
+/**
+ * The read that goes along with entering: how many there are. It also keeps two who enter the same queue out of one batch,
+ * where they would have the same revision.
+ */
+export const size = (folder: string): Op => Txn.range({ ...Key.prefix(folder), countOnly: true })
 
-const latestFirst = { by: "create", order: "descend" } as const
-
-/** The read that goes along with an attempt: who is first. */
-export const oldest = (folder: string): Op =>
-  Txn.range({ ...Key.prefix(folder), sort: { by: "create", order: "ascend" }, limit: 1, keysOnly: true })
+/** The same, with those who are first. */
+export const oldest = (folder: string, limit: number): Op =>
+  Txn.range({ ...Key.prefix(folder), sort: { by: "create", order: "ascend" }, limit })
 
 /** "Nobody holds the lock or waits for it": no key below the folder, those of nested names included. */
 export const isEmpty = (folder: string): Compare => ({
@@ -40,15 +38,16 @@ export const isEmpty = (folder: string): Compare => ({
   operand: 0n
 })
 
-export const kvsOf = (response: OpResponse | undefined): ReadonlyArray<KeyValue> =>
-  response?._tag === "Range" ? response.response.kvs : []
+/** Whether the answer, by which the own entry is there, shows nobody else. */
+export const isAlone = (read: OpResponse | undefined): boolean => read?._tag === "Range" && read.response.count === 1n
 
-/** Whether the answer to {@link newest} shows nobody but the own entry. */
-export const isAlone = (reads: OpResponse | undefined): boolean => kvsOf(reads).length === 1
+/** The direct children in the answer. */
+export const entriesOf = (folder: string, read: OpResponse | undefined): ReadonlyArray<KeyValue> =>
+  read?._tag === "Range" ? read.response.kvs.filter(({ key }) => Key.isDirectChild(folder, key)) : []
 
 /** The direct children, first come first. */
 export const entries = (
-  client: Client,
+  client: EtcdClient["Type"],
   folder: string,
   options: { readonly maxCreateRevision?: bigint; readonly keysOnly: boolean }
 ): Effect.Effect<ReadonlyArray<KeyValue>, EtcdError> =>
@@ -56,6 +55,15 @@ export const entries = (
     client.range({ ...Key.prefix(folder), sort: { by: "create", order: "ascend" }, ...options }),
     ({ kvs }) => kvs.filter(({ key }) => Key.isDirectChild(folder, key))
   )
+
+/** The read that goes along with entering: the newest two are the own key and the one before it. */
+export const newest = (folder: string): Op => {
+  const { key, rangeEnd } = Key.prefix(folder)
+  return Txn.range({ key, rangeEnd, sort: { by: "create", order: "descend" }, limit: 2, keysOnly: true })
+}
+
+export const kvsOf = (response: OpResponse | undefined): ReadonlyArray<KeyValue> =>
+  response?._tag === "Range" ? response.response.kvs : []
 
 const predecessorAmong = (
   client: Client,

@@ -1,59 +1,101 @@
 /**
  * Notices when somebody else deletes a key that a session holds: by hand (`etcdctl del`), or as Go's recipes do, by name.
  *
- * A key is watched once it has been held for longer than most are, so that short critical sections pay nothing for it.
+ * A key is watched once it has been held for longer than most are, so that short critical sections pay nothing for it. The
+ * first few have a watch each and hear of nothing else; where there are more, the rest share one, so that ten thousand cost
+ * little more than a list of their names.
  */
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { EtcdClient } from "../../EtcdClient.js"
 import { inBackground } from "../background.js"
 import { Bag } from "../bag.js"
 import * as KeyWatch from "../keyWatch.js"
-
-export interface HeldKey {
-  readonly key: string
-  readonly createRevision: bigint
-  /** Called at most once, when the key is gone. */
-  readonly onDeleted: () => void
-}
+import type { Guarded } from "./folderWatch.js"
+import * as FolderWatch from "./folderWatch.js"
 
 export interface KeyGuard {
   /** Costs next to nothing; the result ends it. */
-  readonly add: (held: HeldKey) => () => void
-}
-
-interface Guarded {
-  readonly held: HeldKey
-  readonly since: bigint
-  fiber: Fiber.RuntimeFiber<void> | undefined
+  readonly add: (held: Pick<Guarded, "key" | "createRevision" | "onDeleted">) => () => void
 }
 
 const watchAfterMillis = 200
+/** So many have a watch of their own. */
+const maxAlone = 64
+
+/** The first segment of a key, as all services have one of their own: what is watched together is not far apart. */
+const rootOf = (key: string): string => key.slice(0, key.indexOf("/", 1) + 1)
+
+const nothing = (): void => {}
 
 export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
     const clock = yield* Effect.clock
-    const guarded = new Bag<Guarded>()
+    /** Those that are not watched yet. */
+    const recent = new Bag<Guarded>()
     const some = yield* Effect.makeLatch(false)
+    let alone = 0
+    const together = new Map<string, FolderWatch.FolderWatch>()
+    /** Roots below which this user may watch single keys only. */
+    const refused = new Set<string>()
 
-    const watch = ({ createRevision, key, onDeleted }: HeldKey): Effect.Effect<void> =>
+    const awaitDeleted = ({ createRevision, key, onDeleted }: Guarded): Effect.Effect<void> =>
       KeyWatch.awaitDeleted(client, key, createRevision).pipe(
         Effect.matchEffect({
           onFailure: (error) => Effect.logWarning(`cannot watch the own key ${key}: ${error.message}`),
           onSuccess: () => Effect.sync(onDeleted)
-        })
+        }),
+        inBackground("session/keys")
       )
 
+    const watchAlone = (entry: Guarded): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (entry.isOver) return Effect.void
+        let interrupt: (() => void) | undefined
+        alone++
+        entry.leave = () => {
+          entry.leave = nothing
+          alone--
+          interrupt?.()
+        }
+        return Effect.map(Effect.forkIn(Effect.interruptible(awaitDeleted(entry)), scope), (fiber) => {
+          interrupt = () => fiber.unsafeInterruptAsFork(fiber.id())
+          if (entry.isOver) interrupt()
+        })
+      })
+
+    const folderWatch = (root: string): Effect.Effect<FolderWatch.FolderWatch> =>
+      Effect.suspend(() => {
+        const present = together.get(root)
+        if (present !== undefined) return Effect.succeed(present)
+        const onRefused = (entries: ReadonlyArray<Guarded>): Effect.Effect<void> => {
+          refused.add(root)
+          return Effect.forEach(entries, watchAlone, { discard: true })
+        }
+        return FolderWatch.make(client, onRefused).pipe(
+          Effect.tap((made) => Effect.sync(() => together.set(root, made))),
+          Effect.provideService(Scope.Scope, scope)
+        )
+      })
+
+    const watchTogether = (root: string, entries: ReadonlyArray<Guarded>): Effect.Effect<void> =>
+      root === "" || refused.has(root)
+        ? Effect.forEach(entries, watchAlone, { discard: true })
+        : Effect.flatMap(folderWatch(root), ({ join }) => join(entries))
+
     const look = Effect.suspend(() => {
-      if (guarded.size === 0) return some.close
+      if (recent.size === 0) return some.close
       const before = clock.unsafeCurrentTimeNanos() - BigInt(watchAfterMillis) * 1_000_000n
-      const due = guarded.values().filter(({ fiber, since }) => fiber === undefined && since <= before)
-      return Effect.forEach(due, (entry) =>
-        Effect.map(Effect.forkIn(watch(entry.held), scope), (fiber) => {
-          entry.fiber = fiber
-        }), { discard: true })
+      const due = recent.values().filter(({ since }) => since <= before)
+      for (const entry of due) entry.leave()
+      const room = Math.max(0, maxAlone - alone)
+      const byRoot = Object.entries(Arr.groupBy(due.slice(room), ({ key }) => rootOf(key)))
+      return Effect.zipRight(
+        Effect.forEach(due.slice(0, room), watchAlone, { discard: true }),
+        Effect.forEach(byRoot, ([root, entries]) => watchTogether(root, entries), { discard: true })
+      )
     })
 
     yield* some.await.pipe(
@@ -66,13 +108,20 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
     )
 
     return {
-      add: (held) => {
-        const entry: Guarded = { held, since: clock.unsafeCurrentTimeNanos(), fiber: undefined }
-        const remove = guarded.add(entry)
+      add: ({ createRevision, key, onDeleted }) => {
+        const entry: Guarded = {
+          key,
+          createRevision,
+          onDeleted,
+          since: clock.unsafeCurrentTimeNanos(),
+          isOver: false,
+          leave: nothing
+        }
+        entry.leave = recent.add(entry)
         some.unsafeOpen()
         return () => {
-          remove()
-          entry.fiber?.unsafeInterruptAsFork(entry.fiber.id())
+          entry.isOver = true
+          entry.leave()
         }
       }
     }

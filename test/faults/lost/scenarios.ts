@@ -1,5 +1,6 @@
 /** What is done while messages get lost, and what must be true of it whatever message it was. */
 import { assert } from "@effect/vitest"
+import * as Array from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -43,7 +44,7 @@ const queueIs = (key: string, length: number) =>
   })
 
 /** The lock is held, by the first in the queue, which was put once. */
-const isHeld = ({ etcdKey, fencingToken, key }: Lock.LockHandle) =>
+const isHeld = ({ etcdKey, fencingToken, key }: Pick<Lock.LockHandle, "etcdKey" | "fencingToken" | "key">) =>
   Effect.gen(function*() {
     const { lease } = yield* World
     const [first] = yield* queue(key)
@@ -53,6 +54,13 @@ const isHeld = ({ etcdKey, fencingToken, key }: Lock.LockHandle) =>
       [etcdKey, fencingToken, 1n, lease]
     )
   })
+
+/** All are held, by the first of each queue, which were put once. */
+const areHeld = (locks: Option.Option<Lock.LocksHandle>) =>
+  Effect.forEach(
+    Option.toArray(locks).flatMap(({ etcdKeys, keys }) => Array.zip(keys, etcdKeys)),
+    ([key, etcdKey]) => isHeld({ key, etcdKey, fencingToken: Option.getOrThrow(locks).fencingToken })
+  )
 
 const locks: ReadonlyArray<Scenario> = [
   {
@@ -205,6 +213,54 @@ const locks: ReadonlyArray<Scenario> = [
       const result = yield* resultOf(exit)
       assert.strictEqual(bodies, Option.isSome(result) ? 1 : 0)
       yield* queueIs("a", 0)
+    })
+  },
+  {
+    name: "acquireAll, and the end of the scope",
+    run: Effect.gen(function*() {
+      yield* begin
+      const { close, exit } = yield* running(Lock.acquireAll(["a", "b"]))
+      yield* outcome
+      yield* areHeld(yield* resultOf(exit))
+      yield* close
+      yield* queueIs("a", 0)
+      yield* queueIs("b", 0)
+    })
+  },
+  {
+    name: "acquireAll behind one that holds, and before one that waits",
+    run: Effect.gen(function*() {
+      const first = yield* elsewhere(running(Lock.acquire("b")))
+      yield* begin
+      const acquiring = yield* Effect.fork(running(Lock.acquireAll(["a", "b"])))
+      yield* until("it waits", Effect.map(queue("b"), ({ length }) => length === 2))
+      const behind = yield* Effect.fork(elsewhere(running(Lock.acquireAll(["b", "a"]))))
+      yield* until("another waits", Effect.map(queue("b"), ({ length }) => length === 3))
+      yield* first.close
+      const { close, exit } = yield* Fiber.join(acquiring)
+      yield* outcome
+      const locks = yield* resultOf(exit)
+      yield* areHeld(locks)
+      if (Option.isSome(locks)) assert.isTrue(Option.isNone(yield* Fiber.poll(behind)), "two hold the locks")
+      yield* close
+      const last = yield* Fiber.join(behind)
+      assert.isTrue(Exit.isSuccess(last.exit))
+      yield* queueIs("b", 1)
+      yield* last.close
+    })
+  },
+  {
+    name: "acquireAll that gives up",
+    run: Effect.gen(function*() {
+      const holder = yield* elsewhere(running(Lock.acquire("b")))
+      yield* begin
+      const { close, exit } = yield* running(Lock.acquireAll(["a", "b"], { timeout: "3 seconds" }))
+      yield* outcome
+      assert.strictEqual(failureOf(exit)?._tag, "LockTimeout")
+      yield* queueIs("a", 0)
+      yield* queueIs("b", 1)
+      yield* close
+      yield* holder.close
     })
   }
 ]

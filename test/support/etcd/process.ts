@@ -19,26 +19,26 @@ export interface ServerProcess {
 
 /** Cleans up after this process. */
 export interface Watchdog {
-  /** The process to kill, or `undefined` when there is none at the moment. */
-  readonly watch: (pid: number | undefined) => void
+  /** The processes to kill; `undefined` stands for none at the moment. */
+  readonly watch: (...pids: ReadonlyArray<number | undefined>) => void
   /** Ends the watchdog, which removes the folder. */
   readonly close: () => void
 }
 
 /**
- * Starts a shell that waits for the end of this process, however it comes, and then kills a server and removes its
- * folder. It learns of the end from its standard input, and belongs to a session of its own so that Ctrl-C does not end
+ * Starts a shell that waits for the end of this process, however it comes, and then kills what is watched and removes
+ * its folder. It learns of the end from its standard input, and belongs to a session of its own so that Ctrl-C does not end
  * it first.
  */
 export const startWatchdog = (folder: string): Watchdog => {
-  const script = "while read -r line; do pid=$line; done; [ -z \"$pid\" ] || kill -9 \"$pid\"; rm -rf \"$1\""
+  const script = "while read -r line; do pids=$line; done; [ -z \"$pids\" ] || kill -9 $pids; rm -rf \"$1\""
   const shell = spawn("sh", ["-c", script, "watchdog", folder], { stdio: ["pipe", "ignore", "ignore"], detached: true })
   shell.unref()
   const input = shell.stdin as Socket
   input.unref()
   input.on("error", () => {})
   return {
-    watch: (pid) => input.write(`${pid ?? ""}\n`),
+    watch: (...pids) => input.write(`${pids.join(" ")}\n`),
     close: () => input.end("\n")
   }
 }

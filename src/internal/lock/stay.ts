@@ -1,0 +1,186 @@
+/** A stay in a queue, from entering to holding: the same for locks and for all that are built like them. */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { EtcdClient } from "../../EtcdClient.js"
+import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
+import type { Kind } from "../../LockError.js"
+import { LockConflict, LockTimeout } from "../../LockError.js"
+import type { EnterOptions, Entry, Sessions } from "../../Session.js"
+import { SessionExpired } from "../../Session.js"
+import type { KeyValue, Op, OpResponse } from "../../Txn.js"
+import { toBytes, toText } from "../bytes.js"
+import type { Obligations } from "../obligations.js"
+import * as Owner from "../owner.js"
+import type { Won } from "./handle.js"
+import type { Win } from "./holding.js"
+import * as Queue from "./queue.js"
+import * as Queues from "./queues.js"
+import type { Recipe } from "./recipe.js"
+import { holders } from "./recipe.js"
+
+/** Where to stand, and as what. */
+export interface Place<E = never> {
+  /** What is to be held, as the user calls it. */
+  readonly key: string
+  /** Ends with a slash. */
+  readonly folder: string
+  readonly value: () => string
+  readonly ttl: Duration.Duration
+  /** Why nobody may stand here behind the one that is first, if so. */
+  readonly objection?: ((first: KeyValue) => E | undefined) | undefined
+}
+
+export interface Stay {
+  /** Waits until the entry holds; without a `timeout`, as long as it takes. */
+  readonly wait: <E>(
+    place: Place<E>,
+    timeout: Duration.Duration | undefined
+  ) => Win<E | LockTimeout | InvalidArgument | EtcdError>
+  /** Holds at once or not at all. What can be seen to have to wait is not put into the queue. */
+  readonly attempt: <E>(place: Place<E>) => Win<E | LockConflict | InvalidArgument | EtcdError>
+  /** Where those who wait are. */
+  readonly queues: Queues.Queues
+}
+
+/** So many entries are looked at when one enters where several may hold. */
+const looksAt = 32
+
+/** Starts over when the own key or its lease is lost: the place is lost, the will is not. */
+export const undeterred = <A, E>(
+  own: Obligations,
+  effect: Effect.Effect<A, E | SessionExpired | Queue.Evicted>
+): Effect.Effect<A, E> =>
+  Effect.catchAllCause(effect, (cause) => {
+    const failure = Cause.failureOrCause(cause)
+    if (Either.isRight(failure)) return Effect.failCause(failure.right)
+    const error = failure.left
+    return error instanceof SessionExpired || error instanceof Queue.Evicted
+      ? Effect.zipRight(
+        Effect.uninterruptible(Effect.suspend(() => own.settle())),
+        undeterred(own, effect)
+      )
+      : Effect.fail(error)
+  })
+
+export const make = <Info, State>(
+  client: EtcdClient["Type"],
+  sessions: Sessions["Type"],
+  kind: Kind,
+  recipe: Recipe<Info, State>
+): Effect.Effect<Stay, never, Scope.Scope> =>
+  Effect.map(Queues.make(client, recipe), (queues): Stay => {
+    const { awaitTurn, gone } = queues
+    const lookAtEntry = (folder: string): Op => recipe.isShared ? Queue.oldest(folder, looksAt) : Queue.size(folder)
+
+    const entering = ({ folder, value }: Place<unknown>, read: Op): EnterOptions => ({
+      folder,
+      value: value(),
+      reads: [read],
+      onRemoved: gone
+    })
+
+    const infosOf = (first: ReadonlyArray<KeyValue>): ReadonlyArray<Info> =>
+      first.map(({ value }) => recipe.read(value))
+
+    /** Whether an entry holds, by the first of the queue; `false` too if it is not one of them. */
+    const holds = (entry: Entry, first: ReadonlyArray<KeyValue>): boolean => {
+      const own = first.findIndex(({ createRevision }) => createRevision === entry.createRevision)
+      return own >= 0 && own < holders(recipe, infosOf(first))
+    }
+
+    const objection = <E>(place: Place<E>, entry: Entry | undefined, first: KeyValue | undefined): E | undefined =>
+      first === undefined || first.createRevision === entry?.createRevision ? undefined : place.objection?.(first)
+
+    /** The first of the queue, by the read that went along with entering if that shows them. */
+    const firstOf = (
+      { folder, objection }: Place<unknown>,
+      read: OpResponse | undefined
+    ): Effect.Effect<ReadonlyArray<KeyValue>, EtcdError> => {
+      const seen = Queue.entriesOf(folder, read)
+      return seen.length > 0 || objection === undefined
+        ? Effect.succeed(seen)
+        : Queue.entries(client, folder, { keysOnly: false })
+    }
+
+    /** The way from the end of the queue to its head. */
+    const follow = <E>(
+      place: Place<E>,
+      won: Won,
+      read: OpResponse | undefined
+    ): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> =>
+      Effect.flatMap(
+        firstOf(place, read),
+        (first): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> => {
+          const refused = objection(place, won.entry, first[0])
+          if (refused !== undefined) return Effect.fail(refused)
+          const turn = holds(won.entry, first) ? Effect.void : awaitTurn(place.folder, won.entry, won.session)
+          return Effect.as(Effect.zipRight(turn, won.session.check), won)
+        }
+      )
+
+    const stay = <E>(
+      place: Place<E>,
+      own: Obligations
+    ): Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted> =>
+      Effect.flatMap(sessions.borrow(place.ttl, own.owe), (session) =>
+        Effect.flatMap(
+          session.claim(entering(place, lookAtEntry(place.folder)), own.owe),
+          ({ entry, fresh, reads }): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> => {
+            if (Option.isNone(entry)) return Effect.fail(new Queue.Evicted())
+            const won: Won = { session, entry: entry.value }
+            return fresh && Queue.isAlone(reads[0]) && !session.isOver()
+              ? Effect.succeed(won)
+              : follow(place, won, fresh ? reads[0] : undefined)
+          }
+        ))
+
+    const attempt = <E>(
+      place: Place<E>,
+      own: Obligations
+    ): Effect.Effect<Won, E | LockConflict | InvalidArgument | EtcdError | SessionExpired> =>
+      Effect.gen(function*() {
+        const { folder, key } = place
+        const session = yield* sessions.borrow(place.ttl, own.owe)
+        const taken = ([first]: ReadonlyArray<KeyValue | undefined>) =>
+          new LockConflict({
+            kind,
+            key,
+            ...first === undefined ? {} : {
+              holder: toText(first.key),
+              owner: Option.getOrUndefined(Owner.parse(first.value))
+            }
+          })
+        const options = entering(place, Queue.oldest(folder, recipe.isShared ? looksAt : 1))
+        const { entry, reads } = yield* session.claim({ ...options, onlyIf: [Queue.isEmpty(folder)] }, own.owe)
+        if (Option.isSome(entry)) return { session, entry: entry.value }
+        const before = Queue.entriesOf(folder, reads[0])
+        const refused = objection(place, undefined, before[0])
+        if (refused !== undefined) return yield* Effect.fail(refused)
+        const all = [...infosOf(before), recipe.read(toBytes(options.value))]
+        if (holders(recipe, all) < all.length) return yield* taken(before)
+        // There may be room: only the queue itself can tell. Keys of nested names stand below the folder as well.
+        const { entry: queued } = yield* session.claim(options, own.owe)
+        const first = yield* Queue.entries(client, folder, { keysOnly: false })
+        if (Option.isNone(queued)) return yield* taken(first)
+        const refusedThere = objection(place, queued.value, first[0])
+        if (refusedThere !== undefined) return yield* Effect.fail(refusedThere)
+        return holds(queued.value, first) ? { session, entry: queued.value } : yield* taken(first)
+      })
+
+    return {
+      wait: (place, timeout) =>
+        timeout === undefined ?
+          (own) => undeterred(own, stay(place, own)) :
+          (own) =>
+            Effect.timeoutFail(undeterred(own, stay(place, own)), {
+              duration: timeout,
+              onTimeout: () => new LockTimeout({ kind, key: place.key, timeout })
+            }),
+      attempt: (place) => (own) => undeterred(own, attempt(place, own)),
+      queues
+    }
+  })

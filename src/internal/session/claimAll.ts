@@ -1,0 +1,134 @@
+/**
+ * Several entries of one session, in as many queues, made by one transaction: all or none, and all with the same revision.
+ * So those who enter several queues have the same order in all of them, and nobody can wait for somebody who waits for him.
+ */
+import * as Effect from "effect/Effect"
+import type { EtcdClient } from "../../EtcdClient.js"
+import type { EtcdError } from "../../EtcdError.js"
+import type { Entry } from "../../Session.js"
+import type { Op, OpResponse, TxnRequest, TxnResponse } from "../../Txn.js"
+import * as Txn from "../../Txn.js"
+import type { EntryNames } from "./entryNames.js"
+import type { Removal } from "./remover.js"
+
+export interface ClaimAllOptions {
+  /** Each ends with a slash, and is there once. */
+  readonly folders: ReadonlyArray<string>
+  readonly value: string
+  /** One for each folder, or none. */
+  readonly reads: ReadonlyArray<Op>
+  /** Told for each entry that was deleted again, when etcd has confirmed it. */
+  readonly onRemoved: (folder: string, key: string, createRevision: bigint) => void
+}
+
+export interface Claimed {
+  /** In the order of the folders; `undefined` where the entry is gone already. */
+  readonly entries: ReadonlyArray<Entry | undefined>
+  /** The answers to the reads, which saw the store just after the entries were made; none when that is not known. */
+  readonly reads: ReadonlyArray<OpResponse>
+}
+
+export type ClaimAll<E> = (
+  options: ClaimAllOptions,
+  owe: (undo: () => Effect.Effect<void> | void) => void
+) => Effect.Effect<Claimed, EtcdError | E>
+
+/** etcd's limit on the operations, and on the compares, of one transaction; one of each is for what bars late arrivals. */
+export const maxEntries = 127
+
+const createdAt = (response: OpResponse): bigint | undefined =>
+  response._tag === "Range" ? response.response.kvs[0]?.createRevision : undefined
+
+/**
+ * The care is that of a single entry (`Session.claim`): what is to be undone is said before anything is sent, a lost answer
+ * is found out about by sending the same again, and a put that is given up while it may still arrive is barred.
+ *
+ * @param lease granted, if it was not yet
+ * @param onLeaseGone ends the session
+ * @param isMoot whether nothing is left to delete
+ */
+export const make = <E>(
+  client: EtcdClient["Type"],
+  names: EntryNames,
+  lease: Effect.Effect<bigint, EtcdError | E>,
+  onLeaseGone: (error: EtcdError) => Effect.Effect<never, EtcdError | E>,
+  remove: (removal: Pick<Removal, "key" | "txn" | "confirmed">) => Effect.Effect<void>,
+  isMoot: () => boolean
+): ClaimAll<E> =>
+({ folders, onRemoved, reads, value }, owe) =>
+  Effect.flatMap(lease, (id) => {
+    const taken = folders.map((folder) => ({ folder, ...names.take(folder, id) }))
+    const { bar } = taken[0]
+    /** `doubtful`: a sending was not answered, and may be applied at any time. */
+    let sent: "nothing" | "once" | "doubtful" = "doubtful"
+    let createRevision: bigint | undefined
+
+    owe(() => {
+      const created = createRevision
+      const giveBack = () => {
+        for (const { folder, giveBack, key } of taken) {
+          giveBack()
+          if (created !== undefined && !isMoot()) onRemoved(folder, key, created)
+        }
+      }
+      if (sent === "nothing") return giveBack()
+      if (sent === "doubtful" || created === undefined) {
+        return remove({
+          key: taken[0].key,
+          txn: {
+            // Not a second time: what stands there by then may be the next one's.
+            compare: [Txn.absent(bar)],
+            success: [...taken.map(({ key }) => Txn.del({ key })), Txn.put({ key: bar, value: "", lease: id })]
+          },
+          confirmed: giveBack
+        })
+      }
+      // Each by itself: one that somebody else has deleted must not keep the others there.
+      return Effect.forEach(taken, ({ folder, giveBack, key }) =>
+        remove({
+          key,
+          txn: { compare: [Txn.createRevision(key, "=", created)], success: [Txn.del({ key })] },
+          confirmed: () => {
+            giveBack()
+            if (!isMoot()) onRemoved(folder, key, created)
+          }
+        }), { concurrency: "unbounded", discard: true })
+    })
+
+    const request: TxnRequest = {
+      compare: [...taken.map(({ key }) => Txn.absent(key)), Txn.absent(bar)],
+      success: [...taken.map(({ key }) => Txn.put({ key, value, lease: id })), ...reads],
+      // Only an earlier sending of this can have been before it.
+      failure: taken.map(({ key }) => Txn.range({ key, keysOnly: true }))
+    }
+
+    const answered = ({ header, responses, succeeded }: TxnResponse): Claimed => {
+      const revisions = taken.map((_, index) => succeeded ? header.revision : createdAt(responses[index]))
+      createRevision = revisions.find((revision) => revision !== undefined)
+      return {
+        entries: taken.map(({ key }, index) => {
+          const createRevision = revisions[index]
+          return createRevision === undefined ? undefined : { key, lease: id, createRevision }
+        }),
+        reads: succeeded ? responses.slice(taken.length) : []
+      }
+    }
+
+    return Effect.matchEffect(client.txn(request), {
+      onSuccess: (response) => {
+        sent = "once"
+        return Effect.succeed(answered(response))
+      },
+      onFailure: (error) => {
+        // Sending it again tells what became of it.
+        if (error.mayBeApplied) {
+          return Effect.matchEffect(client.txn(request, { idempotent: true }), {
+            onSuccess: (response) => Effect.succeed(answered(response)),
+            onFailure: onLeaseGone
+          })
+        }
+        sent = "nothing"
+        return onLeaseGone(error)
+      }
+    })
+  })
