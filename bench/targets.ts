@@ -21,7 +21,12 @@ export const targets: ReadonlyArray<Target> = [
   ...many("get", 64),
   ...many("get", 512),
   ...many("lock", 64),
-  ...many("lock", 512)
+  ...many("lock", 512),
+  { workload: "lock", inFlight: 512, peer: "go", measure: "ops/s", bound: { atLeast: 2.5 } },
+  ...[2, 16, 64].flatMap((inFlight): ReadonlyArray<Target> => [
+    { workload: "contended-apart", inFlight, peer: "go", measure: "ops/s", bound: { atLeast: 1 } },
+    { workload: "contended-apart", inFlight, peer: "go-queue", measure: "p50", bound: { atMost: 1.2 } }
+  ])
 ]
 
 export interface Verdict {

@@ -24,6 +24,11 @@ export const workloads: Readonly<Record<string, Workload>> = {
     what: "lock and unlock, all the same lock; the latency is the hand-over",
     latency: "hand-over",
     least: 2
+  },
+  "contended-apart": {
+    what: "the same, everybody with a client of its own as in processes of their own (Go: a session of its own)",
+    latency: "hand-over",
+    least: 2
   }
 }
 
@@ -73,13 +78,14 @@ export const peers: Readonly<Record<string, PeerKind>> = {
       put: "put",
       lock: "mutex-uncontended",
       acquire: "mutex-uncontended",
-      contended: "mutex-contended"
+      contended: "mutex-contended",
+      "contended-apart": "mutex-contended"
     }
   },
   "go-queue": {
     _tag: "Go",
     what: "Go, a lock queue on a watch that is in step: about what etcd allows",
-    modes: { contended: "mutex-queue" }
+    modes: { contended: "mutex-queue", "contended-apart": "mutex-queue" }
   },
   "go-try": {
     _tag: "Go",

@@ -21,6 +21,7 @@ import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { inBackground } from "./internal/background.js"
 import * as Copy from "./internal/registry/copy.js"
 import * as Entry from "./internal/registry/entry.js"
+import * as Input from "./internal/registry/input.js"
 import type { Keeper } from "./internal/registry/keeper.js"
 import * as Keepers from "./internal/registry/keeper.js"
 import * as model from "./internal/registry/model.js"
@@ -47,7 +48,44 @@ export {
    */
   ServiceInfo
 } from "./internal/registry/model.js"
+/**
+ * What balancers read of an instance. Kept in its metadata, under names of their own: `coord.weight`, `coord.zone`,
+ * `coord.draining`.
+ */
+export {
+  /**
+   * Whether an instance is about to leave, and takes no new calls.
+   *
+   * @since 0.1.0
+   * @category traits
+   */
+  isDraining,
+  /**
+   * How many calls an instance is to get, in proportion to others: from 0 to 1,000,000. 1 where none is set.
+   *
+   * @since 0.1.0
+   * @category traits
+   */
+  weight,
+  /**
+   * Where an instance runs, if it tells.
+   *
+   * @since 0.1.0
+   * @category traits
+   */
+  zone
+} from "./internal/registry/traits.js"
 export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Followed,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Instances,
   /**
    * @since 0.1.0
    * @category models
@@ -67,17 +105,17 @@ export type {
    * @since 0.1.0
    * @category models
    */
-  ServiceCopy,
-  /**
-   * @since 0.1.0
-   * @category models
-   */
   ServiceEvent,
   /**
    * @since 0.1.0
    * @category models
    */
-  ServiceInput
+  ServiceInput,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  SkippedEntry
 } from "./internal/registry/model.js"
 
 /**
@@ -99,6 +137,12 @@ export interface RegisterOptions {
 export interface Options {
   /** What the keys begin with. Default `/services`, as in Go. */
   readonly prefix?: string | undefined
+  /**
+   * How long `instances`, `instancesState` and `follow` keep instances that vanished as if by accident: because etcd came
+   * back without its data, or all of a service at once. Those that live put their entries back within moments, and callers
+   * do not lose them meanwhile. Who drains before leaving leaves at once. Default 10 seconds; 0 for none.
+   */
+  readonly grace?: Duration.DurationInput | undefined
 }
 
 /**
@@ -141,7 +185,7 @@ export class Registry extends Context.Tag("effect-coord/Registry")<Registry, {
    * A local copy of a service's instances until the scope closes. All who follow a service share one copy and one watch;
    * it is kept for another 30 seconds after the last of them.
    */
-  readonly follow: (name: string) => Effect.Effect<model.ServiceCopy, InvalidArgument, Scope.Scope>
+  readonly follow: (name: string) => Effect.Effect<model.Followed, InvalidArgument, Scope.Scope>
   /**
    * The present instances as puts, then every change: each once, in order, without a gap, through outages. An entry that
    * turns into something that is no service is a `Delete`. Fails only when etcd refuses to be read (permissions).
@@ -159,7 +203,9 @@ export class Registry extends Context.Tag("effect-coord/Registry")<Registry, {
 }>() {}
 
 const defaultTtl = Duration.seconds(30)
+const defaultGrace = Duration.seconds(10)
 const copiesIdle = Duration.seconds(30)
+const freshnessInterval = Duration.seconds(5)
 
 /**
  * The registry over the client and the sessions of its context. Closing the scope ends the local copies; registrations
@@ -173,6 +219,7 @@ export const make = (
 ): Effect.Effect<Registry["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
   Effect.gen(function*() {
     const layout = yield* Entry.layout(options.prefix ?? "/services")
+    const grace = yield* Input.pause("grace", options.grace ?? defaultGrace)
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const background = yield* Effect.scope
@@ -182,11 +229,23 @@ export const make = (
     const keepers = new Map<string, Map<Scope.Scope, Keeper>>()
     const keepersOf = (key: string): ReadonlyArray<Keeper> => Array.from(keepers.get(key)?.values() ?? [])
 
+    const followed = new Set<Copy.Copy>()
+    // The breaks of the connection are heard of at once; what only a mirror knows (a refusal) a little later.
+    yield* Stream.merge(client.watchConnection.changes, Stream.tick(freshnessInterval)).pipe(
+      Stream.runForEach(() => Effect.forEach(Array.from(followed), ({ refresh }) => refresh, { discard: true })),
+      Effect.interruptible,
+      Effect.forkIn(background)
+    )
+
     const copies = yield* RcMap.make({
       lookup: (name: string) => {
         const folder = layout.folder(name)
-        return Mirror.make(Key.prefix(folder)).pipe(
-          Effect.map((mirror) => Copy.make(folder, mirror)),
+        return Mirror.make(folder.range).pipe(
+          Effect.flatMap((mirror) => Copy.make(folder, mirror, grace)),
+          Effect.tap((copy) => Effect.acquireRelease(
+            Effect.sync(() => followed.add(copy)),
+            () => Effect.sync(() => followed.delete(copy))
+          )),
           Effect.annotateLogs("service", name),
           Effect.provide(own)
         )
@@ -258,12 +317,12 @@ export const make = (
       )
 
     const allKeys = Effect.map(
-      Stream.runCollect(client.pages({ ...layout.all, keysOnly: true })),
+      Stream.runCollect(client.pages(layout.all)),
       (pages) =>
         Array.from(pages).flatMap(({ kvs }) =>
-          kvs.flatMap(({ key }) => {
-            const parsed = layout.parse(key)
-            return parsed === undefined ? [] : [{ ...parsed, key }]
+          kvs.flatMap((kv) => {
+            const parsed = layout.parse(kv)
+            return parsed === undefined ? [] : [{ ...parsed, key: kv.key }]
           })
         )
     )
@@ -295,8 +354,8 @@ export const make = (
       Effect.gen(function*() {
         yield* Key.validate("name", name)
         const folder = layout.folder(name)
-        const { kvs } = yield* client.range(Key.prefix(folder))
-        const services = yield* Copy.decodeAll(folder, kvs, Copy.decode)
+        const { kvs } = yield* client.range(folder.range)
+        const services = yield* Copy.decodeAll(folder, kvs)
         yield* Effect.logDebug(`discovered ${services.length} instances of ${name}`)
         return services
       }).pipe(Effect.withSpan("Registry.discover", { attributes: { name }, captureStackTrace: false }))
@@ -393,7 +452,7 @@ export const services: Effect.Effect<ReadonlyArray<string>, EtcdError, Registry>
  */
 export const follow = (
   name: string
-): Effect.Effect<model.ServiceCopy, InvalidArgument, Registry | Scope.Scope> =>
+): Effect.Effect<model.Followed, InvalidArgument, Registry | Scope.Scope> =>
   Effect.flatMap(Registry, (registry) => registry.follow(name))
 
 /**

@@ -1,13 +1,16 @@
 /** The library's own runs of the workloads. */
-import { Effect, Option } from "effect"
+import { Context, Effect, Layer, Option } from "effect"
 import * as Library from "./library.js"
+import type { Meter } from "./meter.js"
 import type { Peer, Workload } from "./peer.js"
 import { ownLock, readKey, value, valueLength, writeKey } from "./peer.js"
-import type { Settings } from "./protocol.js"
+import type { Settings, Slice } from "./protocol.js"
 
 export const open = async (settings: Settings): Promise<Peer> => {
   const { close, modules, workload } = await Library.open(settings)
-  const { EtcdClient, Lock } = modules
+  const { Coord, EtcdClient, Lock } = modules
+  const layer = Coord.layer({ endpoints: settings.endpoint, ...settings.options })
+  const own = Effect.map(Layer.build(layer), (context) => Context.get(context, Lock.Lock))
 
   /** One call after the other. */
   const calling = <A, E>(
@@ -69,28 +72,36 @@ export const open = async (settings: Settings): Promise<Peer> => {
   )
 
   /** A hand-over lasts from the end of one body to the begin of the next. */
-  const contended = workload((slice, meter) =>
-    Effect.map(Lock.Lock, (locks) => {
-      const handOver = meter.part("hand-over")
-      const done = meter.operation("cycle")
-      const key = `bench/${slice.name}`
-      let releasedAt = 0
-      let held = false
-      const body = Effect.sync(() => {
-        if (held) throw new Error("two hold the lock")
-        held = true
-        if (releasedAt > 0) handOver(releasedAt)
-        held = false
-        releasedAt = meter.now()
-      })
-      const taking = Library.fibres(slice, meter, () => ({
-        body: () => locks.withLock(key)(body),
-        step: (_, begin) => done(begin)
-      }))
-      // Who still waits at the end does not wait for its turn.
-      return Effect.raceFirst(taking, Effect.promise(() => meter.ended))
+  const contending = (slice: Slice, meter: Meter, locksOf: (index: number) => typeof Lock.Lock.Service) => {
+    const handOver = meter.part("hand-over")
+    const done = meter.operation("cycle")
+    const key = `bench/${slice.name}`
+    let releasedAt = 0
+    let held = false
+    const body = Effect.sync(() => {
+      if (held) throw new Error("two hold the lock")
+      held = true
+      if (releasedAt > 0) handOver(releasedAt)
+      held = false
+      releasedAt = meter.now()
     })
+    const taking = Library.fibres(slice, meter, (index) => ({
+      body: () => locksOf(index).withLock(key)(body),
+      step: (_, begin) => done(begin)
+    }))
+    // Who still waits at the end does not wait for its turn.
+    return Effect.raceFirst(taking, Effect.promise(() => meter.ended))
+  }
+
+  const contended = workload((slice, meter) => Effect.map(Lock.Lock, (locks) => contending(slice, meter, () => locks)))
+
+  /** Everybody with a client, a session and a watch of its own, as separate processes have. */
+  const apart = workload((slice, meter) =>
+    Effect.succeed(Effect.scoped(Effect.flatMap(
+      Effect.forEach(Array.from({ length: slice.inFlight }), () => own, { concurrency: 16 }),
+      (locks) => contending(slice, meter, (index) => locks[index])
+    )))
   )
 
-  return { workloads: { get, put, lock, acquire, contended }, close }
+  return { workloads: { get, put, lock, acquire, contended, "contended-apart": apart }, close }
 }

@@ -10,6 +10,12 @@ export interface Run {
   readonly endpoint: string
 }
 
+export interface Stall {
+  readonly from: string
+  readonly to: string
+  readonly next: string
+}
+
 export type HolderReport =
   | { readonly _tag: "Held"; readonly id: number; readonly etcdKeys: ReadonlyArray<string> }
   /**
@@ -25,8 +31,13 @@ export type HolderReport =
     readonly reason?: string
     readonly time: string
   }
-  /** How long the event loop of the holders was late, in milliseconds. */
-  | { readonly _tag: "Delay"; readonly p99: number; readonly max: number }
+  | {
+    readonly _tag: "End"
+    /** How late the event loop was, in milliseconds. */
+    readonly delay: { readonly p99: number; readonly max: number }
+    /** When the process did not run: from one turn of its event loop to the next, and to the one after. */
+    readonly stalls: ReadonlyArray<Stall>
+  }
 
 export type ObserverReport =
   | { readonly _tag: "Watching" }

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as EtcdServer from "../support/EtcdServer.js"
 import * as Processes from "../support/processes.js"
 import type { Order, Report } from "./memory.js"
@@ -45,7 +46,11 @@ describe("10,000 locks that one process holds at once", () => {
         yield* holder.send("release")
         const last = yield* holder.next
         if (last._tag !== "Released") return assert.fail(last._tag)
-        assert.strictEqual(yield* server.etcdctl(["get", "/locks/", "--prefix", "--keys-only"]), "")
+        // What a busy etcd has not confirmed in time is deleted in the background.
+        yield* Effect.repeat(server.etcdctl(["get", "/locks/", "--prefix", "--keys-only"]), {
+          until: (keys) => keys === "",
+          schedule: Schedule.spaced("100 millis")
+        })
         const above = held.used - idle.used
         console.log(
           `${count} locks: ${above.toFixed(0)} MiB above the ${idle.used.toFixed(0)} of an idle process ` +
@@ -54,7 +59,7 @@ describe("10,000 locks that one process holds at once", () => {
             } MiB resident), ` +
             `${watchers} watches; ${(last.after.used - idle.used).toFixed(0)} MiB when they are released`
         )
-        assert.isBelow(above, 100)
+        assert.isBelow(above * 1.048_576, 100)
         assert.isBelow(last.after.used - idle.used, 20)
       }),
     120_000

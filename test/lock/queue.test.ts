@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Lock from "../../src/Lock.js"
+import * as Session from "../../src/Session.js"
 import { refusals, TestEtcd } from "../../src/testing.js"
 import { eventually, keys, pass, process, scenario, settle, whileTimePasses } from "../support/memory.js"
 import { countingWakes } from "./wakes.js"
@@ -414,6 +415,71 @@ describe("those who wait", () => {
       yield* inner.release
       yield* Fiber.join(nested)
       assert.deepStrictEqual(order, ["a", "a/b"])
+    }).pipe(scenario))
+
+  it.effect("do not wait longer than their session lasts, with etcd away", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const lock = yield* another("p")
+      yield* hold("a", { ttl: "1 hour" })
+      const waiter = yield* Effect.fork(Effect.scoped(lock.acquire("a", { ttl: "10 seconds" })))
+      yield* waiting("a", 1)
+      yield* etcd.connection("p").down
+      yield* pass("8 seconds")
+      assert.isTrue(Option.isNone(yield* Fiber.poll(waiter)))
+      const error = yield* whileTimePasses(Effect.flip(Fiber.join(waiter)))
+      assert.isTrue(error._tag === "EtcdError" && error.reason === "Unavailable", "it cannot enter again")
+    }).pipe(scenario))
+
+  it.effect("are let go, and leave the queue, when their locks are closed", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const lock = Context.get(yield* Layer.buildWithScope(process({ connection: "p" }), scope), Lock.Lock)
+      yield* hold("a")
+      const waiter = yield* Effect.fork(Effect.scoped(lock.acquire("a")))
+      yield* waiting("a", 1)
+      yield* settle
+      yield* whileTimePasses(Scope.close(scope, Exit.void))
+      assert.isTrue(Exit.isInterrupted(yield* whileTimePasses(Fiber.await(waiter))))
+      yield* waiting("a", 0)
+    }).pipe(scenario))
+
+  it.effect("come too late when their locks are closed already", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const lock = Context.get(yield* Layer.buildWithScope(Lock.layer(), scope), Lock.Lock)
+      yield* hold("a")
+      yield* Scope.close(scope, Exit.void)
+      const exit = yield* whileTimePasses(Effect.exit(Effect.scoped(Effect.interruptible(lock.acquire("a")))))
+      assert.isTrue(Exit.isInterrupted(exit))
+      yield* waiting("a", 0)
+    }).pipe(scenario))
+
+  it.effect("do not hold on a session that ended just before their turn, when nothing has told of that yet", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Session.Sessions
+      let stalled = true
+      const lock = yield* Lock.make().pipe(Effect.provideService(Session.Sessions, {
+        ...sessions,
+        borrow: (ttl, owe) =>
+          Effect.map(sessions.borrow(ttl, owe), (session) => ({
+            ...session,
+            check: Effect.suspend(() => {
+              const found = stalled
+                ? Effect.fail(new Session.SessionExpired({ lease: 1n, reason: "expired" }))
+                : session.check
+              stalled = false
+              return found
+            })
+          }))
+      }))
+      const holder = yield* hold("a")
+      const waiter = yield* Effect.fork(lock.acquire("a"))
+      yield* waiting("a", 1)
+      const { waiters: [first] } = yield* Lock.inspect("a")
+      yield* holder.release
+      const { fencingToken } = yield* whileTimePasses(Fiber.join(waiter))
+      assert.isTrue(fencingToken > first.fencingToken)
     }).pipe(scenario))
 
   for (const operation of ["watch", "range"] as const) {

@@ -89,6 +89,18 @@ describe("a mirror", () => {
       assert.strictEqual((yield* mirror.snapshot).revision, yield* etcd.revision)
     }).pipe(scenario))
 
+  it.effect("has no gap either when that new history soon has come further than the old one", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      for (let i = 0; i < 20; i++) yield* etcd.putKey("other", `old ${i}`)
+      const { mirror, told } = yield* observed((reading) => reading > 1 ? Effect.void : etcd.restartWithoutData)
+      yield* whileTimePasses(mirror.ready)
+      for (let i = 0; i < 30; i++) yield* etcd.putKey(`m/${i}`, "new")
+      // Comparing, as after every new connection, would take longer than this.
+      yield* pass("3 seconds")
+      assert.lengthOf(told, 30)
+    }).pipe(scenario))
+
   it.effect("reads again under a new watch when the old one was compacted away", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

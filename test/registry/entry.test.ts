@@ -80,7 +80,7 @@ describe("an entry", () => {
   it.effect("has a key, and a key an entry", () =>
     Effect.gen(function*() {
       const { key, parse } = yield* layout("/services")
-      const parsed = (key: string) => parse(bytes(key))
+      const parsed = (key: string) => parse({ key: bytes(key), value: bytes("") })
       assert.strictEqual(key("a/b", "c"), "/services/a/b/c")
       assert.deepStrictEqual(parsed("/services/a/b/c"), { name: "a/b", id: "c" })
       assert.isUndefined(parsed("/services/a"))

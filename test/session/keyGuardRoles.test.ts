@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Coord from "../../src/Coord.js"
 import * as Lock from "../../src/Lock.js"
 import * as EtcdServer from "../support/EtcdServer.js"
@@ -28,7 +29,10 @@ const protectedServer = (version: string) =>
 /** Waits until so many watches stand. */
 const watched = (server: EtcdServer.EtcdServerService, count: number) =>
   Effect.promise(async () => (await fetch(`${server.url}/metrics`)).text()).pipe(
-    Effect.repeat({ until: (page) => page.includes(`\netcd_debugging_mvcc_watcher_total ${count}\n`) })
+    Effect.repeat({
+      until: (page) => page.includes(`\netcd_debugging_mvcc_watcher_total ${count}\n`),
+      schedule: Schedule.spaced("20 millis")
+    })
   )
 
 describe.each(["3.4", "3.5"])("locks of a user with few rights, on etcd %s", (version) => {

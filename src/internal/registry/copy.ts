@@ -1,111 +1,233 @@
-/** The instances of one service, from a mirror of its keys. */
+/** The instances of one service, from a mirror of its keys: at hand without a round trip or a fibre's step. */
 import * as Chunk from "effect/Chunk"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type * as HashMap from "effect/HashMap"
-import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Key from "../../Key.js"
+import type { EtcdError } from "../../EtcdError.js"
 import type { Change, Mirror, Snapshot } from "../../Mirror.js"
 import type { KeyValue } from "../../Txn.js"
-import { toText } from "../bytes.js"
+import { toBinary, toText } from "../bytes.js"
 import { sorted } from "../mirror/log.js"
-import * as Entry from "./entry.js"
-import type { ServiceCopy, ServiceEvent, ServiceInfo } from "./model.js"
+import type { Folder } from "./entry.js"
+import * as Lasting from "./lasting.js"
+import type { Followed, Instances, InstancesState, ServiceEvent, ServiceInfo, SkippedEntry } from "./model.js"
 
-/** The service in an entry. One that is none is reported, once a version, and left out. */
-export type Decode = (kv: KeyValue) => Effect.Effect<Option.Option<ServiceInfo>>
+const problemOf = ({ key, modRevision }: KeyValue, problem: string): SkippedEntry => ({
+  key: toText(key),
+  modRevision,
+  problem
+})
 
-export const decode: Decode = (kv) =>
-  Either.match(Entry.decode(kv.value), {
-    onLeft: (problem) =>
-      Effect.as(
-        Effect.logWarning(`skipped ${toText(kv.key)} at revision ${kv.modRevision}: it is no service: ${problem}`),
-        Option.none()
-      ),
-    onRight: (service) => Effect.succeedSome(service)
-  })
+const report = ({ key, modRevision, problem }: SkippedEntry): Effect.Effect<void> =>
+  Effect.logWarning(`skipped ${key} at revision ${modRevision}: it is no service: ${problem}`)
 
-/** Decodes each version once, however many read it. */
-export const remembering = (): Decode => {
-  const known = new WeakMap<KeyValue, Option.Option<ServiceInfo>>()
-  return (kv) =>
-    Effect.suspend(() => {
-      const service = known.get(kv)
-      return service === undefined
-        ? Effect.tap(decode(kv), (decoded) => Effect.sync(() => known.set(kv, decoded)))
-        : Effect.succeed(service)
-    })
+/** The services among entries, in the order of the entries; those that are none are logged. */
+export const decodeAll = (
+  folder: Folder,
+  kvs: ReadonlyArray<KeyValue>
+): Effect.Effect<ReadonlyArray<ServiceInfo>> => {
+  const all = kvs.filter(({ key }) => folder.has(key)).map((kv) =>
+    Either.mapLeft(folder.decode(kv), (problem) => problemOf(kv, problem))
+  )
+  return Effect.as(
+    Effect.forEach(all.flatMap((entry) => Either.isLeft(entry) ? [entry.left] : []), report, { discard: true }),
+    all.flatMap((entry) => Either.isRight(entry) ? [entry.right] : [])
+  )
 }
 
-/** The services among entries, in the order of the entries. */
-export const decodeAll = (
-  folder: string,
-  kvs: ReadonlyArray<KeyValue>,
-  decode: Decode
-): Effect.Effect<ReadonlyArray<ServiceInfo>> =>
-  Effect.map(
-    Effect.forEach(kvs.filter(({ key }) => Key.isDirectChild(folder, key)), decode),
-    (services) => services.flatMap(Option.toArray)
-  )
+const sameMetadata = (a: ServiceInfo["metadata"], b: ServiceInfo["metadata"]): boolean => {
+  const keys = Object.keys(a)
+  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key])
+}
+
+const same = (a: ServiceInfo, b: ServiceInfo): boolean =>
+  a === b || (a.id === b.id && a.name === b.name && a.address === b.address && a.port === b.port &&
+      sameMetadata(a.metadata, b.metadata))
 
 const sameList = (a: ReadonlyArray<ServiceInfo>, b: ReadonlyArray<ServiceInfo>): boolean =>
-  a === b ||
-  (a.length === b.length &&
-    a.every((service, index) => service === b[index] || Entry.encode(service) === Entry.encode(b[index])))
+  a === b || (a.length === b.length && a.every((service, index) => same(service, b[index])))
 
-export const make = (folder: string, mirror: Mirror): ServiceCopy => {
-  const decode = remembering()
-  let last:
-    | { readonly entries: HashMap.HashMap<string, KeyValue>; readonly list: ReadonlyArray<ServiceInfo> }
-    | undefined
-
-  const listOf = ({ entries }: Snapshot): Effect.Effect<ReadonlyArray<ServiceInfo>> =>
-    Effect.suspend(() =>
-      last !== undefined && last.entries === entries
-        ? Effect.succeed(last.list)
-        : Effect.map(decodeAll(folder, sorted(entries), decode), (decoded) => {
-          // The same list stays the same object.
-          const list = last !== undefined && sameList(last.list, decoded) ? last.list : decoded
-          last = { entries, list }
-          return list
-        })
-    )
-
-  const event = (_tag: ServiceEvent["_tag"]) => (service: ServiceInfo): ServiceEvent => ({ _tag, service })
-  const isChild = (change: Change): boolean =>
-    Key.isDirectChild(folder, change._tag === "Put" ? change.kv.key : change.key)
-
-  /** A service whose entry is no service any more is gone, as if it had been deleted. */
-  const eventOf = (change: Change): Effect.Effect<Option.Option<ServiceEvent>> => {
-    const gone = Effect.suspend(() =>
-      change.previous === undefined
-        ? Effect.succeedNone
-        : Effect.map(decode(change.previous), Option.map(event("Delete")))
-    )
-    return change._tag === "Delete"
-      ? gone
-      : Effect.flatMap(
-        decode(change.kv),
-        Option.match({ onNone: () => gone, onSome: (service) => Effect.succeedSome(event("Put")(service)) })
-      )
-  }
-
-  const instances = Effect.flatMap(mirror.snapshot, listOf)
-
-  return {
-    instances,
-    latest: Effect.flatMap(mirror.state, (state) =>
-      Effect.map(
-        state._tag === "Loading" ? Effect.succeed([]) : Effect.orDie(instances),
-        (instances) => ({ instances, state })
-      )),
-    events: mirror.changes.pipe(
-      Stream.filter(isChild),
-      Stream.mapChunksEffect((changes) =>
-        Effect.map(Effect.forEach(changes, eventOf), (all) => Chunk.compact(Chunk.unsafeFromArray(all)))
-      )
-    ),
-    lists: mirror.snapshots.pipe(Stream.mapEffect(listOf), Stream.changesWith(sameList))
-  }
+export interface Copy extends Followed {
+  /** Looks again how fresh the copy is. */
+  readonly refresh: Effect.Effect<void>
 }
+
+/** @param grace how long instances stay in the list that vanished as if by accident */
+export const make = (
+  folder: Folder,
+  mirror: Mirror,
+  grace: Duration.Duration
+): Effect.Effect<Copy, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const lasting = Duration.toMillis(grace) > 0 ? Lasting.make() : undefined
+    const listeners = new Set<() => void>()
+    /** Every version is decoded once, however many read it. */
+    const decoded = new WeakMap<KeyValue, Either.Either<ServiceInfo, SkippedEntry>>()
+    let unreported: ReadonlyArray<SkippedEntry> = []
+    let skipped: ReadonlyArray<SkippedEntry> = []
+    let absorbed: Snapshot | undefined
+    let current: Instances | undefined
+
+    const decode = (kv: KeyValue): Either.Either<ServiceInfo, SkippedEntry> => {
+      const known = decoded.get(kv)
+      if (known !== undefined) return known
+      const result = Either.mapLeft(folder.decode(kv), (problem) => problemOf(kv, problem))
+      decoded.set(kv, result)
+      if (Either.isLeft(result)) unreported = [...unreported, result.left]
+      return result
+    }
+
+    const reporting: Effect.Effect<void> = Effect.suspend(() => {
+      const due = unreported
+      unreported = []
+      return due.length === 0 ? Effect.void : Effect.forEach(due, report, { discard: true })
+    })
+
+    const publish = (next: Instances): void => {
+      // The same list stays the same object.
+      const services = current !== undefined && sameList(current.services, next.services)
+        ? current.services
+        : next.services
+      if (
+        current !== undefined && current.services === services && current.staleSinceMillis === next.staleSinceMillis
+      ) return
+      current = { services, staleSinceMillis: next.staleSinceMillis }
+      for (const listener of Array.from(listeners)) listener()
+    }
+
+    /** Whether something is kept from now on that etcd has no more. */
+    const absorb = (snapshot: Snapshot): boolean => {
+      if (absorbed !== undefined && absorbed.entries === snapshot.entries && absorbed.epoch === snapshot.epoch) {
+        return false
+      }
+      const lostData = absorbed !== undefined && absorbed.epoch !== snapshot.epoch
+      absorbed = snapshot
+      const there = new Map<string, ServiceInfo>()
+      const none: Array<SkippedEntry> = []
+      for (const kv of sorted(snapshot.entries)) {
+        if (!folder.has(kv.key)) continue
+        const entry = decode(kv)
+        if (Either.isRight(entry)) there.set(toBinary(kv.key), entry.right)
+        else none.push(entry.left)
+      }
+      skipped = none
+      const kept = lasting?.next(there, lostData) ?? false
+      publish({
+        services: lasting?.list() ?? Array.from(there.values()),
+        staleSinceMillis: current?.staleSinceMillis
+      })
+      return kept
+    }
+
+    const refresh = Effect.map(mirror.state, (state) => {
+      if (current === undefined || state._tag === "Loading") return
+      publish({
+        services: current.services,
+        staleSinceMillis: state._tag === "Stale" ? state.sinceMillis : undefined
+      })
+    })
+
+    /** What etcd has had no more for so long is gone, unless etcd cannot be asked. */
+    const letGo: Effect.Effect<void> = Effect.suspend(() => {
+      if (lasting === undefined) return Effect.void
+      const since = lasting.mark()
+      return Effect.sleep(grace).pipe(
+        Effect.zipRight(mirror.state),
+        Effect.repeat({ until: ({ _tag }) => _tag === "Following" }),
+        Effect.zipRight(Effect.sync(() => {
+          if (!lasting.drop(since) || current === undefined) return
+          publish({ services: lasting.list(), staleSinceMillis: current.staleSinceMillis })
+        })),
+        Effect.interruptible,
+        Effect.forkIn(scope),
+        Effect.asVoid
+      )
+    })
+
+    const take = (snapshot: Snapshot): Effect.Effect<void> =>
+      Effect.suspend(() => absorb(snapshot) ? Effect.zipRight(reporting, letGo) : reporting)
+
+    yield* Stream.runForEach(mirror.snapshots, (snapshot) => Effect.zipRight(take(snapshot), refresh)).pipe(
+      // Refused: the mirror tries again, and those who wait have heard of it.
+      Effect.catchAll(() => Effect.void),
+      Effect.repeat({ while: () => true }),
+      Effect.interruptible,
+      Effect.forkIn(scope)
+    )
+
+    const onChange: Followed["onChange"] = (listener) => {
+      // A function of its own: the same listener may be given twice.
+      const own = (): void => listener()
+      listeners.add(own)
+      return () => {
+        listeners.delete(own)
+      }
+    }
+
+    const changedFrom = (seen: Instances | undefined): Effect.Effect<void> =>
+      Effect.async((resume) => {
+        if (current !== seen) return resume(Effect.void)
+        const stop = onChange(() => {
+          stop()
+          resume(Effect.void)
+        })
+        return Effect.sync(stop)
+      })
+
+    const present: Effect.Effect<Instances, EtcdError> = Effect.flatMap(
+      mirror.snapshot,
+      (snapshot) =>
+        Effect.zipRight(
+          take(snapshot),
+          Effect.suspend(() =>
+            current === undefined ? Effect.dieMessage("a copy that is ready has instances") : Effect.succeed(current)
+          )
+        )
+    )
+
+    const event = (_tag: ServiceEvent["_tag"], service: ServiceInfo): ReadonlyArray<ServiceEvent> => [{ _tag, service }]
+
+    const gone = (kv: KeyValue | undefined): ReadonlyArray<ServiceEvent> => {
+      if (kv === undefined) return []
+      const previous = decode(kv)
+      return Either.isRight(previous) ? event("Delete", previous.right) : []
+    }
+
+    /** A service whose entry is no service any more is gone, as if it had been deleted. */
+    const eventsOf = (change: Change): ReadonlyArray<ServiceEvent> => {
+      if (!folder.has(change._tag === "Put" ? change.kv.key : change.key)) return []
+      if (change._tag === "Delete") return gone(change.previous)
+      const service = decode(change.kv)
+      return Either.isRight(service) ? event("Put", service.right) : gone(change.previous)
+    }
+
+    return {
+      current: () => current,
+      onChange,
+      ready: Effect.asVoid(present),
+      refresh,
+      instances: Effect.map(present, ({ services }) => services),
+      latest: Effect.flatMap(mirror.state, (state): Effect.Effect<InstancesState> =>
+        state._tag === "Loading"
+          ? Effect.succeed({ instances: [], skipped: [], state })
+          : Effect.map(Effect.orDie(present), ({ services }) => ({ instances: services, skipped, state }))),
+      events: Stream.mapChunksEffect(mirror.changes, (changes) =>
+        Effect.suspend(() => {
+          const events = Chunk.unsafeFromArray(Chunk.toReadonlyArray(changes).flatMap(eventsOf))
+          return Effect.as(reporting, events)
+        })),
+      lists: Stream.unwrap(Effect.map(present, (first) => {
+        let seen: Instances | undefined
+        const next: Effect.Effect<ReadonlyArray<ServiceInfo>> = Effect.suspend(() => {
+          const now = current ?? first
+          const news = seen === undefined || seen.services !== now.services
+          seen = now
+          return news ? Effect.succeed(now.services) : Effect.zipRight(changedFrom(now), next)
+        })
+        return Stream.repeatEffect(next)
+      }))
+    }
+  })

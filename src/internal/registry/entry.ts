@@ -5,13 +5,13 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidArgument } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
-import type { KeyRange } from "../../Txn.js"
+import type { KeyRange, KeyValue } from "../../Txn.js"
 import { toBinary, toText } from "../bytes.js"
 import * as validate from "../validate.js"
 import type { ServiceInput } from "./model.js"
 import { ServiceInfo } from "./model.js"
 
-const byBytes = (a: string, b: string): number => {
+export const byBytes = (a: string, b: string): number => {
   const [left, right] = [toBinary(a), toBinary(b)]
   return left < right ? -1 : left > right ? 1 : 0
 }
@@ -67,28 +67,45 @@ export const validateService = (
   })
 }
 
-/** Where entries stand: `<prefix>/<name>/<id>`. */
-export interface Layout {
-  /** All entries of all services. */
-  readonly all: KeyRange
-  /** What the keys of a service begin with, and those of services whose names continue this one's. */
-  readonly folder: (name: string) => string
-  readonly key: (name: string, id: string) => string
-  /** The name and the id of an entry; `undefined` for a key that is none. */
-  readonly parse: (key: Uint8Array) => { readonly name: string; readonly id: string } | undefined
+/** Where the entries of one service stand, and how they are read. */
+export interface Folder {
+  readonly range: KeyRange
+  /** Whether the key is that of an entry of this service. */
+  readonly has: (key: Uint8Array) => boolean
+  /** The service, or what is wrong with the value. */
+  readonly decode: (kv: Pick<KeyValue, "key" | "value">) => Either.Either<ServiceInfo, string>
 }
 
-/** Refuses a prefix that keys cannot begin with. */
+/** Where entries stand, and in which format. */
+export interface Layout {
+  /** All entries of all services. */
+  readonly all: KeyRange & { readonly keysOnly?: boolean }
+  readonly folder: (name: string) => Folder
+  readonly key: (name: string, id: string) => string
+  /** The name and the id of an entry; `undefined` for a key that is none. */
+  readonly parse: (kv: Pick<KeyValue, "key" | "value">) => { readonly name: string; readonly id: string } | undefined
+  readonly encode: (service: ServiceInfo) => string
+}
+
+/** `<prefix>/<name>/<id>`, as Go's `coord` has it. Refuses a prefix that keys cannot begin with. */
 export const layout = (prefix: string): Effect.Effect<Layout, InvalidArgument> =>
   validate.keyPrefix("prefix", prefix).pipe(
     Effect.as({
-      all: Key.prefix(`${prefix}/`),
-      folder: (name) => `${prefix}/${name}/`,
+      all: { ...Key.prefix(`${prefix}/`), keysOnly: true },
+      folder: (name) => {
+        const folder = `${prefix}/${name}/`
+        return {
+          range: Key.prefix(folder),
+          has: (key) => Key.isDirectChild(folder, key),
+          decode: ({ value }) => decode(value)
+        }
+      },
       key: (name, id) => `${prefix}/${name}/${id}`,
-      parse: (key) => {
+      parse: ({ key }) => {
         const segments = toText(key).slice(prefix.length + 1).split("/")
         const id = segments[segments.length - 1]
         return segments.length < 2 || segments.includes("") ? undefined : { name: segments.slice(0, -1).join("/"), id }
-      }
+      },
+      encode
     })
   )

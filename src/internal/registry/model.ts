@@ -117,6 +117,18 @@ export interface Registration {
 }
 
 /**
+ * An entry below a service's name that is no service.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SkippedEntry {
+  readonly key: string
+  readonly modRevision: bigint
+  readonly problem: string
+}
+
+/**
  * The last known instances of a service, and how fresh they are.
  *
  * @since 0.1.0
@@ -125,8 +137,23 @@ export interface Registration {
 export interface InstancesState {
   /** By id; empty while nothing was read yet, as `state` tells. */
   readonly instances: ReadonlyArray<ServiceInfo>
+  /** What stands among them and is no service. */
+  readonly skipped: ReadonlyArray<SkippedEntry>
   /** `Following`, or `Stale` with the time since when etcd was not heard of, or `Loading` before the first read. */
   readonly state: MirrorState
+}
+
+/**
+ * The instances to call, as {@link Followed} has them at hand.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Instances {
+  /** By id. The same object as long as nothing changes. */
+  readonly services: ReadonlyArray<ServiceInfo>
+  /** Since when etcd was not heard of (wall clock): the list is the last known one. `undefined` while it is fresh. */
+  readonly staleSinceMillis: number | undefined
 }
 
 /**
@@ -135,7 +162,16 @@ export interface InstancesState {
  * @since 0.1.0
  * @category models
  */
-export interface ServiceCopy {
+export interface Followed {
+  /** The instances now; `undefined` until etcd was read once. No effect: for code that picks an instance for every call. */
+  readonly current: () => Instances | undefined
+  /**
+   * Calls the listener after every change of `current`, at once and outside of any fibre; it must not throw. The function
+   * that is returned ends it. Closing the scope of `follow` does not.
+   */
+  readonly onChange: (listener: () => void) => () => void
+  /** Waits until there is a `current`. Fails when etcd refuses to be read; what comes later waits for the next attempt. */
+  readonly ready: Effect.Effect<void, EtcdError>
   /** The instances by id: the last known ones while etcd is away. Waits for the first read of etcd. */
   readonly instances: Effect.Effect<ReadonlyArray<ServiceInfo>, EtcdError>
   /** The last known instances, without waiting, and how fresh they are. */
@@ -145,6 +181,8 @@ export interface ServiceCopy {
   /** The present list, then the newest whenever it is another one. */
   readonly lists: Stream.Stream<ReadonlyArray<ServiceInfo>, EtcdError>
 }
+
+export type ServiceCopy = Followed
 
 /**
  * What was named is not there.

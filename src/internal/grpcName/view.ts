@@ -1,0 +1,61 @@
+/** What is known of a service's instances, for callers that cannot wait: grpc-js resolves names in call-backs. */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { inBackground } from "../background.js"
+import type { ServiceCopy, ServiceInfo } from "../registry/model.js"
+
+export type Known =
+  | { readonly _tag: "Instances"; readonly services: ReadonlyArray<ServiceInfo> }
+  /** Nothing could be read so far. */
+  | { readonly _tag: "Unknown"; readonly problem: string }
+
+export interface View {
+  /** `undefined` while it is too early to say. What was once known stays known while etcd is away. */
+  readonly current: () => Known | undefined
+  /** Calls the listener after every change, until the function it gives is called. */
+  readonly onChange: (listener: () => void) => () => void
+}
+
+const retryDelays = Schedule.exponential("100 millis").pipe(Schedule.either(Schedule.spaced("2 seconds")))
+
+/** @param patience how long callers wait for the first list before they hear that there is none */
+export const make = (
+  name: string,
+  copy: ServiceCopy,
+  patience: Duration.Duration
+): Effect.Effect<View, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const listeners = new Set<() => void>()
+    let known: Known | undefined
+    const tell = (next: Known) =>
+      Effect.sync(() => {
+        known = next
+        for (const listener of Array.from(listeners)) listener()
+      })
+    const unknown = (problem: string) =>
+      Effect.suspend(() => known?._tag === "Instances" ? Effect.void : tell({ _tag: "Unknown", problem }))
+
+    yield* Effect.sleep(patience).pipe(
+      Effect.zipRight(unknown(`the instances of ${name} are not known yet: etcd has not answered`)),
+      Effect.interruptible,
+      Effect.forkScoped
+    )
+    yield* Stream.runForEach(copy.lists, (services) => tell({ _tag: "Instances", services })).pipe(
+      Effect.tapError((error) => unknown(`the instances of ${name} cannot be read: ${error.message}`)),
+      Effect.retry(retryDelays),
+      Effect.interruptible,
+      inBackground("resolver", { service: name }),
+      Effect.forkScoped
+    )
+    return {
+      current: () => known,
+      onChange: (listener) => {
+        const own = (): void => listener()
+        listeners.add(own)
+        return () => void listeners.delete(own)
+      }
+    }
+  })
