@@ -15,7 +15,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -170,7 +169,7 @@ export const make = (
         // A scope of its own, so that nothing of what was released stays in one that lives on.
         const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
         yield* Scope.addFinalizer(scope, held.close)
-        const { etcdKey, fencingToken, guard, isExpired, lost, release } = held.lock()
+        const { etcdKey, fencingToken, guard, isExpired, lost, release } = held.lock(scope)
         const allocated: AllocatedId = {
           id,
           etcdKey,
@@ -178,7 +177,7 @@ export const make = (
           lost,
           guard,
           isExpired,
-          release: Effect.ensuring(release, Scope.close(scope, Exit.void))
+          release
         }
         return allocated
       })

@@ -242,7 +242,7 @@ export class Lock extends Context.Tag("effect-coord/Lock")<Lock, {
   /**
    * Waits for several locks, and holds them until the scope closes: all of them or none. All queues are entered at once,
    * so that those who want the same locks get them in the order of their arrival, whatever the order of the keys; nobody
-   * can wait for somebody who waits for him. A key that is named twice counts once; 127 at most.
+   * can wait for somebody who waits for him. A key that is named twice counts once; 64 at most.
    *
    * Fails with `LockTimeout` for the first of those that were not free in time.
    */

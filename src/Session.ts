@@ -13,7 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
@@ -24,12 +24,14 @@ import { inBackground } from "./internal/background.js"
 import { Bag } from "./internal/bag.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
 import { Obligations } from "./internal/obligations.js"
+import type { Ground } from "./internal/session/claim.js"
+import * as Claim from "./internal/session/claim.js"
 import * as ClaimAll from "./internal/session/claimAll.js"
 import * as EntryNames from "./internal/session/entryNames.js"
 import * as KeyGuard from "./internal/session/keyGuard.js"
 import * as Remover from "./internal/session/remover.js"
 import * as validate from "./internal/validate.js"
-import type { Compare, Op, OpResponse, TxnRequest, TxnResponse } from "./Txn.js"
+import type { Compare, Op, OpResponse, TxnRequest } from "./Txn.js"
 import * as Txn from "./Txn.js"
 
 /**
@@ -161,7 +163,7 @@ export interface Session {
     owe: (undo: () => Effect.Effect<void> | void) => void
   ) => Effect.Effect<Entered, EtcdError | SessionExpired>
   /**
-   * {@link Session.claim} for up to 127 folders, none of them twice, by one transaction: all entries are made or none, and
+   * {@link Session.claim} for up to 64 folders, none of them twice, by one transaction: all entries are made or none, and
    * all have the same create revision, so that whoever enters several queues has the same order in each.
    */
   readonly claimAll: ClaimAll.ClaimAll<SessionExpired>
@@ -214,13 +216,6 @@ export const make = (options: {
     const remover = yield* Remover.make(yield* EtcdClient)
     return yield* makeChecked(ttl, remover)
   })
-
-/** How far an entry has come: what has to be undone when its scope closes. */
-interface Progress {
-  /** `doubtful`: a sending was not answered, and may be applied at any time. */
-  sent: "nothing" | "once" | "doubtful"
-  createRevision: bigint | undefined
-}
 
 const makeChecked = (
   ttl: Duration.Duration,
@@ -368,81 +363,18 @@ const makeChecked = (
 
     const names = EntryNames.make()
 
-    const claim: Session["claim"] = ({ folder, onRemoved, onlyIf = [], reads = [], value }, owe) => {
-      const claimWith = (id: bigint): Effect.Effect<Entered, EtcdError | SessionExpired> => {
-        const { bar, giveBack, key } = names.take(folder, id)
-        const progress: Progress = { sent: "doubtful", createRevision: undefined }
-        owe(() => {
-          const { createRevision, sent } = progress
-          if (sent === "nothing") return giveBack()
-          const txn = sent === "once" && createRevision !== undefined
-            ? { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] }
-            : {
-              // Not a second time: what stands there by then may be the next one's.
-              compare: [Txn.absent(bar)],
-              success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: id })]
-            }
-          const confirmed = () => {
-            giveBack()
-            if (createRevision !== undefined && !isMoot()) onRemoved?.(folder, key, createRevision)
-          }
-          return removeUnlessMoot({ key, txn, confirmed })
-        })
-        const request: TxnRequest = {
-          compare: [Txn.absent(key), Txn.absent(bar), ...onlyIf],
-          success: [Txn.put({ key, value, lease: id }), ...reads],
-          // Without a condition there is nothing to explain: only an earlier sending of this can have been before it.
-          failure: [Txn.range({ key, keysOnly: true }), ...onlyIf.length === 0 ? [] : reads]
-        }
-        const answered = ({ header, responses: [own, ...reads], succeeded }: TxnResponse): Entered => {
-          // Nobody else uses the name: a key that was there before was put by an earlier sending of this.
-          const createRevision = own._tag === "Range" ? own.response.kvs[0]?.createRevision : header.revision
-          progress.createRevision = createRevision
-          if (createRevision === undefined && progress.sent === "once") progress.sent = "nothing"
-          return {
-            entry: createRevision === undefined ? Option.none() : Option.some({ key, lease: id, createRevision }),
-            fresh: succeeded,
-            reads
-          }
-        }
-        const leaseGone = (error: EtcdError): Effect.Effect<never, EtcdError | SessionExpired> =>
-          error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error)
-        const goOn = (rest: Effect.Effect<TxnResponse, EtcdError>) =>
-          Effect.matchEffect(rest, {
-            onSuccess: (response) => {
-              progress.sent = "once"
-              return Effect.succeed(answered(response))
-            },
-            onFailure: (error) => {
-              // Sending it again tells what became of it.
-              if (error.mayBeApplied) {
-                return Effect.matchEffect(client.txn(request, { idempotent: true }), {
-                  onSuccess: (response) => Effect.succeed(answered(response)),
-                  onFailure: leaseGone
-                })
-              }
-              progress.sent = "nothing"
-              return leaseGone(error)
-            }
-          })
-        return Effect.async((resume) => {
-          owe(client.startTxn(request, undefined, (response) => {
-            progress.sent = "once"
-            resume(Effect.succeed(answered(response)))
-          }, (rest) => resume(goOn(rest))))
-        })
-      }
-      return lease !== undefined && !isOver() ? claimWith(lease) : Effect.flatMap(leased, claimWith)
-    }
+    const leaseGone = (error: EtcdError): Effect.Effect<never, EtcdError | SessionExpired> =>
+      error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error)
 
-    const claimAll = ClaimAll.make<SessionExpired>(
-      client,
-      names,
-      leased,
-      (error) => error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error),
-      removeUnlessMoot,
-      isMoot
-    )
+    const ground: Ground<SessionExpired> = { client, names, leaseGone, remove: removeUnlessMoot, isMoot }
+
+    const claim: Session["claim"] = (options, owe) =>
+      lease !== undefined && !isOver()
+        ? Claim.claim(ground, lease, options, owe)
+        : Effect.flatMap(leased, (id) => Claim.claim(ground, id, options, owe))
+
+    const claimAll: Session["claimAll"] = (options, owe) =>
+      Effect.flatMap(leased, (id) => ClaimAll.claimAll(ground, id, options, owe))
 
     // The obligation to delete is there before the put, so that no interruption can fall between them.
     const enter: Session["enter"] = (options) =>

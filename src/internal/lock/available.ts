@@ -4,9 +4,9 @@ import * as Option from "effect/Option"
 import type { Body, WithLockOptions } from "../../Lock.js"
 import type { LockConflict, LockExpired } from "../../LockError.js"
 import type { Held } from "./handle.js"
-import * as Handle from "./handle.js"
 import type { Holding, Win } from "./holding.js"
 import { masked } from "./holding.js"
+import { protect } from "./protect.js"
 
 /** Held for as long as the body runs; none, without running it, at a conflict. */
 export const aroundIfAvailable = <E, A, E2, R>(
@@ -22,7 +22,7 @@ export const aroundIfAvailable = <E, A, E2, R>(
       Effect.asSome,
       Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
       Effect.flatMap((held) =>
-        Effect.transposeOption(Option.map(held, (held) => Handle.protect(held, body, onLost, mask.interruptible)))
+        Effect.transposeOption(Option.map(held, (held) => protect(held, body, onLost, mask.interruptible)))
       )
     )
   )

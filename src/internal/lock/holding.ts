@@ -1,7 +1,6 @@
 /** Ways to hold what was won in a queue: for as long as a scope is open, or around a body. */
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Scope from "effect/Scope"
@@ -12,6 +11,7 @@ import { Obligations } from "../obligations.js"
 import { isDebugging, traced } from "../traced.js"
 import type { Held, Won } from "./handle.js"
 import * as Handle from "./handle.js"
+import { protect } from "./protect.js"
 
 /** How it is won; what it owes meanwhile is told to `own`. */
 export type Win<E> = (own: Obligations) => Effect.Effect<Won, E>
@@ -62,17 +62,16 @@ export const make = (client: EtcdClient["Type"], kind: Kind): Holding => {
       Effect.flatMap(hold(operation, key, win, mask), (held) =>
         // A scope of its own, so that nothing of what was released stays in one that lives on.
         Effect.scopeWith((outer) =>
-          Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) =>
-            Effect.map(Scope.addFinalizer(scope, held.close), () => {
-              const lock = held.lock()
-              return { ...lock, release: Effect.ensuring(lock.release, Scope.close(scope, Exit.void)) }
-            }))
+          Effect.flatMap(
+            Scope.fork(outer, ExecutionStrategy.sequential),
+            (scope) => Effect.map(Scope.addFinalizer(scope, held.close), () => held.lock(scope))
+          )
         ))
     )
 
   const around: Holding["around"] = (operation, key, win, body, onLost) =>
     masked((mask) =>
-      Effect.flatMap(hold(operation, key, win, mask), (held) => Handle.protect(held, body, onLost, mask.interruptible))
+      Effect.flatMap(hold(operation, key, win, mask), (held) => protect(held, body, onLost, mask.interruptible))
     )
 
   return { hold, scoped, around }

@@ -25,6 +25,7 @@ import type { Held } from "./handle.js"
 import * as Handle from "./handle.js"
 import type { Masked } from "./holding.js"
 import { masked } from "./holding.js"
+import { protect } from "./protect.js"
 import * as Queue from "./queue.js"
 import type { Queues } from "./queues.js"
 import { undeterred } from "./stay.js"
@@ -54,9 +55,6 @@ interface WonAll {
   readonly session: Session
   readonly entries: ReadonlyArray<Entry>
 }
-
-/** As many as one transaction can both enter and look at. */
-const maxLookedAt = Math.floor((maxEntries + 1) / 2)
 
 /** The keys, each once; one that is named twice is held once. */
 export const distinct = (keys: ReadonlyArray<string>): Either.Either<ReadonlyArray<string>, InvalidArgument> => {
@@ -101,7 +99,17 @@ const combine = (
     }
   }
 
-  const makeLock = (): LocksHandle => {
+  const release = Effect.suspend(() =>
+    released
+      ? Effect.fail(new LockNotHeld({ key: keys[0] }))
+      : Effect.flatMap(Effect.either(check), (held) =>
+        Effect.zipRight(
+          close,
+          Either.isRight(held) ? Effect.void : Effect.fail(new LockNotHeld({ key: held.left.key }))
+        ))
+  )
+
+  const makeLock = (scope?: Scope.CloseableScope): LocksHandle => {
     const locks = all.map(({ lock }) => lock())
     const [{ fencingToken, renew, ttl }] = locks
     return {
@@ -116,21 +124,14 @@ const combine = (
         Effect.forEach(locks, ({ isExpired }) => isExpired, { concurrency: "unbounded" }),
         (expired) => expired.includes(true)
       ),
-      release: Effect.uninterruptible(Effect.suspend(() =>
-        released
-          ? Effect.fail(new LockNotHeld({ key: keys[0] }))
-          : Effect.flatMap(Effect.either(check), (held) =>
-            Effect.zipRight(
-              close,
-              Either.isRight(held) ? Effect.void : Effect.fail(new LockNotHeld({ key: held.left.key }))
-            ))
-      ))
+      release: Effect.uninterruptible(
+        scope === undefined ? release : Effect.ensuring(release, Scope.close(scope, Exit.void))
+      )
     }
   }
 
-  let lock: LocksHandle | undefined
   const isLost = (): boolean => all.some(({ isLost }) => isLost())
-  return { lock: () => lock ??= makeLock(), check, isLost, onLost, close }
+  return { lock: makeLock, check, isLost, onLost, close }
 }
 
 /** @param queues shared with those who wait for a single lock */
@@ -166,7 +167,7 @@ export const make = (
       const entering = session.claimAll({
         folders,
         value: value(),
-        reads: keys.length > maxLookedAt ? [] : folders.map(Queue.size),
+        reads: folders.map(Queue.size),
         onRemoved: queues.gone
       }, own.owe)
       return Effect.flatMap(
@@ -234,17 +235,14 @@ export const make = (
           hold(places, mask),
           (held) =>
             Effect.scopeWith((outer) =>
-              Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) =>
-                Effect.map(Scope.addFinalizer(scope, held.close), () => {
-                  const locks = held.lock()
-                  return { ...locks, release: Effect.ensuring(locks.release, Scope.close(scope, Exit.void)) }
-                }))
+              Effect.flatMap(
+                Scope.fork(outer, ExecutionStrategy.sequential),
+                (scope) => Effect.map(Scope.addFinalizer(scope, held.close), () => held.lock(scope))
+              )
             )
         )
       ),
     around: (places, body, onLost) =>
-      masked((mask) =>
-        Effect.flatMap(hold(places, mask), (held) => Handle.protect(held, body, onLost, mask.interruptible))
-      )
+      masked((mask) => Effect.flatMap(hold(places, mask), (held) => protect(held, body, onLost, mask.interruptible)))
   }
 }

@@ -3,19 +3,18 @@
  * So those who enter several queues have the same order in all of them, and nobody can wait for somebody who waits for him.
  */
 import * as Effect from "effect/Effect"
-import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type { Entry } from "../../Session.js"
 import type { Op, OpResponse, TxnRequest, TxnResponse } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
-import type { EntryNames } from "./entryNames.js"
-import type { Removal } from "./remover.js"
+import type { Undo } from "../obligations.js"
+import type { Ground } from "./claim.js"
 
 export interface ClaimAllOptions {
   /** Each ends with a slash, and is there once. */
   readonly folders: ReadonlyArray<string>
   readonly value: string
-  /** One for each folder, or none. */
+  /** One for each folder. */
   readonly reads: ReadonlyArray<Op>
   /** Told for each entry that was deleted again, when etcd has confirmed it. */
   readonly onRemoved: (folder: string, key: string, createRevision: bigint) => void
@@ -33,30 +32,23 @@ export type ClaimAll<E> = (
   owe: (undo: () => Effect.Effect<void> | void) => void
 ) => Effect.Effect<Claimed, EtcdError | E>
 
-/** etcd's limit on the operations, and on the compares, of one transaction; one of each is for what bars late arrivals. */
-export const maxEntries = 127
+/**
+ * etcd carries out 128 operations in one transaction: a put for each entry, and a read of its queue. Without the reads two who
+ * enter the same queues could travel in one batch, and would have the same revision.
+ */
+export const maxEntries = 64
 
 const createdAt = (response: OpResponse): bigint | undefined =>
   response._tag === "Range" ? response.response.kvs[0]?.createRevision : undefined
 
-/**
- * The care is that of a single entry (`Session.claim`): what is to be undone is said before anything is sent, a lost answer
- * is found out about by sending the same again, and a put that is given up while it may still arrive is barred.
- *
- * @param lease granted, if it was not yet
- * @param onLeaseGone ends the session
- * @param isMoot whether nothing is left to delete
- */
-export const make = <E>(
-  client: EtcdClient["Type"],
-  names: EntryNames,
-  lease: Effect.Effect<bigint, EtcdError | E>,
-  onLeaseGone: (error: EtcdError) => Effect.Effect<never, EtcdError | E>,
-  remove: (removal: Pick<Removal, "key" | "txn" | "confirmed">) => Effect.Effect<void>,
-  isMoot: () => boolean
-): ClaimAll<E> =>
-({ folders, onRemoved, reads, value }, owe) =>
-  Effect.flatMap(lease, (id) => {
+/** See `Session.claimAll`. The care is that of a single entry (`claim.ts`). */
+export const claimAll = <E>(
+  { client, isMoot, leaseGone, names, remove }: Ground<E>,
+  id: bigint,
+  { folders, onRemoved, reads, value }: ClaimAllOptions,
+  owe: (undo: Undo) => void
+): Effect.Effect<Claimed, EtcdError | E> =>
+  Effect.suspend(() => {
     const taken = folders.map((folder) => ({ folder, ...names.take(folder, id) }))
     const { bar } = taken[0]
     /** `doubtful`: a sending was not answered, and may be applied at any time. */
@@ -124,11 +116,11 @@ export const make = <E>(
         if (error.mayBeApplied) {
           return Effect.matchEffect(client.txn(request, { idempotent: true }), {
             onSuccess: (response) => Effect.succeed(answered(response)),
-            onFailure: onLeaseGone
+            onFailure: leaseGone
           })
         }
         sent = "nothing"
-        return onLeaseGone(error)
+        return leaseGone(error)
       }
     })
   })
