@@ -27,7 +27,7 @@ const floors = [
       "Semaphore",
       "Singleton"
     ],
-    internal: ["config/**", "election/**", "instanceId/**", "lock/**", "registry/**"]
+    internal: ["config/**", "election/**", "grpcName/**", "httpName/**", "instanceId/**", "lock/**", "registry/**"]
   },
   { modules: ["Coord"], internal: [] }
 ]

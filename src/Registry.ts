@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
@@ -24,8 +25,11 @@ import * as Entry from "./internal/registry/entry.js"
 import * as Input from "./internal/registry/input.js"
 import type { Keeper } from "./internal/registry/keeper.js"
 import * as Keepers from "./internal/registry/keeper.js"
+import * as Layouts from "./internal/registry/layouts.js"
 import * as model from "./internal/registry/model.js"
+import * as OwnEntries from "./internal/registry/ownEntries.js"
 import * as SessionStates from "./internal/registry/sessionStates.js"
+import * as Workers from "./internal/registry/workers.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
 import * as Mirror from "./Mirror.js"
@@ -128,6 +132,12 @@ export interface RegisterOptions {
    * raises it to 2 or more. Registrations of one time to live share a lease.
    */
   readonly ttl?: Duration.DurationInput | undefined
+  /**
+   * How long the entry stands, marked as draining, between the close of the scope and its delete: callers turn to others,
+   * and calls that are under way can end, before what serves them goes down. 0 deletes it at once: the default of
+   * `register`; that of `layerService` is 1 second.
+   */
+  readonly drain?: Duration.DurationInput | undefined
 }
 
 /**
@@ -135,8 +145,18 @@ export interface RegisterOptions {
  * @category options
  */
 export interface Options {
-  /** What the keys begin with. Default `/services`, as in Go. */
+  /** What the keys begin with. Default `/services`, as in Go; none for `etcd-naming`. */
   readonly prefix?: string | undefined
+  /**
+   * How entries are written and read.
+   *
+   * - `coord`, the default: as Go's `coord` has them, JSON under `<prefix>/<name>/<id>`
+   * - `etcd-naming`: as etcd's own packages for gRPC have them (`go.etcd.io/etcd/client/v3/naming`), so that its resolver
+   *   finds them: `{"Op":0,"Addr":"host:port","Metadata":{…}}` under `<name>/<id>`, with the name as the target. What stands
+   *   anywhere below the target is an instance, and what follows the target in its key is its id. Metadata that are no texts
+   *   are read as JSON
+   */
+  readonly format?: "coord" | "etcd-naming" | undefined
   /**
    * How long `instances`, `instancesState` and `follow` keep instances that vanished as if by accident: because etcd came
    * back without its data, or all of a service at once. Those that live put their entries back within moments, and callers
@@ -159,8 +179,9 @@ export class Registry extends Context.Tag("effect-coord/Registry")<Registry, {
    * It is registered when this succeeds; what stood under the same name and id is replaced. On failure nothing stays
    * behind. From then on the entry is kept: put back after the loss of its lease, its deletion by others, a restart of
    * etcd with or without its data, an outage however long. When somebody else registers the same name and id, that is
-   * respected, told by `status`, and undone only when they go. Closing the scope deletes the entry at once, and never that
-   * of a successor; it takes 2 seconds at most, and while etcd is away the delete is repeated in the background.
+   * respected, told by `status`, and undone only when they go. Closing the scope deletes the entry, at once or after
+   * draining, and never that of a successor; that takes 2 seconds at most (and `drain`), and while etcd is away the delete
+   * is repeated in the background.
    *
    * Fails with `InvalidArgument` that names the field (`service.port`) or `ttl`, and with `EtcdError` when one of its
    * calls meets the client's deadline or is refused.
@@ -203,6 +224,7 @@ export class Registry extends Context.Tag("effect-coord/Registry")<Registry, {
 }>() {}
 
 const defaultTtl = Duration.seconds(30)
+const defaultDrain = Duration.seconds(1)
 const defaultGrace = Duration.seconds(10)
 const copiesIdle = Duration.seconds(30)
 const freshnessInterval = Duration.seconds(5)
@@ -218,16 +240,18 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<Registry["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
   Effect.gen(function*() {
-    const layout = yield* Entry.layout(options.prefix ?? "/services")
+    const layout = yield* Layouts.make(options.format ?? "coord", options.prefix)
     const grace = yield* Input.pause("grace", options.grace ?? defaultGrace)
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const background = yield* Effect.scope
     const states = yield* SessionStates.make
+    const entries = yield* OwnEntries.make
+    const workers = yield* Workers.make
     const own = Context.make(EtcdClient, client).pipe(Context.add(Sessions, sessions))
     /** What is registered here, by key: usually one each. */
-    const keepers = new Map<string, Map<Scope.Scope, Keeper>>()
-    const keepersOf = (key: string): ReadonlyArray<Keeper> => Array.from(keepers.get(key)?.values() ?? [])
+    const keepers = new Map<string, ReadonlyArray<Keeper>>()
+    const keepersOf = (key: string): ReadonlyArray<Keeper> => keepers.get(key) ?? []
 
     const followed = new Set<Copy.Copy>()
     // The breaks of the connection are heard of at once; what only a mirror knows (a refusal) a little later.
@@ -253,44 +277,66 @@ export const make = (
       idleTimeToLive: copiesIdle
     })
 
-    const add = (key: string, scope: Scope.Scope, keeper: Keeper): void => {
-      keepers.set(key, (keepers.get(key) ?? new Map()).set(scope, keeper))
+    const add = (key: string, keeper: Keeper): void => {
+      keepers.set(key, [...keepersOf(key), keeper])
     }
 
-    const forget = (key: string, scope: Scope.Scope): void => {
-      const present = keepers.get(key)
-      present?.delete(scope)
-      if (present?.size === 0) keepers.delete(key)
+    const forget = (key: string, keeper: Keeper): void => {
+      const others = keepersOf(key).filter((other) => other !== keeper)
+      if (others.length === 0) keepers.delete(key)
+      else keepers.set(key, others)
     }
+
+    /** Waits for its time whatever becomes of the mark. The closing fibre may have been interrupted: the mark has its own. */
+    const drained = ({ registration }: Keeper, time: Duration.Duration): Effect.Effect<void> =>
+      Effect.flatMap(registration.status, ({ _tag }) =>
+        _tag === "Replaced" ? Effect.void : Effect.acquireUseRelease(
+          Effect.forkDaemon(Effect.interruptible(Effect.ignore(registration.drain))),
+          () => Effect.uninterruptible(Effect.sleep(time)),
+          Fiber.interrupt
+        ))
 
     const register: Registry["Type"]["register"] = (input, registerOptions) =>
       Effect.gen(function*() {
         const service = yield* Entry.validateService(input, ["service"])
         const ttl = yield* validate.ttl(registerOptions?.ttl ?? defaultTtl)
+        const drain = yield* Input.pause("drain", registerOptions?.drain ?? 0)
         const { id, name } = service
         const key = layout.key(name, id)
         const parent = yield* Effect.scope
+        let atOnce = false
         return yield* Effect.uninterruptibleMask((restore) =>
           Effect.gen(function*() {
             const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
-            // Forgotten last: who registers the same key before it is deleted must not use the same lease.
-            yield* Scope.addFinalizer(scope, Effect.sync(() => forget(key, scope)))
             const keeper = yield* Keepers.make({
-              key,
               ttl,
               service,
+              layout,
               separate: keepers.has(key),
               states,
+              entries,
+              workers,
               background,
               isHeld: (lease) => keepersOf(key).some(({ holds }) => holds(lease)),
-              unregister: Effect.uninterruptible(Scope.close(scope, Exit.void))
-            }).pipe(Scope.extend(scope))
-            add(key, scope, keeper)
+              unregister: Effect.uninterruptible(Effect.suspend(() => {
+                atOnce = true
+                return Scope.close(scope, Exit.void)
+              }))
+            })
+            add(key, keeper)
+            // Forgotten last: who registers the same key before it is deleted must not use the same lease.
+            yield* Scope.addFinalizer(
+              scope,
+              Effect.zipRight(keeper.close, Effect.sync(() => forget(key, keeper)))
+            )
             yield* restore(keeper.first).pipe(
               Effect.withSpan("Registry.register", { attributes: { name, id }, captureStackTrace: false }),
               Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
             )
-            yield* keeper.keep.pipe(Scope.extend(scope))
+            yield* keeper.keep
+            if (Duration.toMillis(drain) > 0) {
+              yield* Scope.addFinalizer(scope, Effect.suspend(() => atOnce ? Effect.void : drained(keeper, drain)))
+            }
             return keeper.registration
           })
         ).pipe(
@@ -332,7 +378,7 @@ export const make = (
         yield* Key.validateSegment("id", id)
         if (name !== undefined) yield* Key.validate("name", name)
         const registrations = Array.from(keepers.values())
-          .flatMap((same) => Array.from(same.values(), ({ registration }) => registration))
+          .flatMap((same) => same.map(({ registration }) => registration))
           .filter(({ service }) => service.id === id && (name === undefined || service.name === name))
         yield* Effect.forEach(registrations, (registration) => registration.unregister, {
           concurrency: "unbounded",
@@ -360,7 +406,7 @@ export const make = (
         return services
       }).pipe(Effect.withSpan("Registry.discover", { attributes: { name }, captureStackTrace: false }))
 
-    const follow: Registry["Type"]["follow"] = (name) =>
+    const follow = (name: string): Effect.Effect<Copy.Copy, InvalidArgument, Scope.Scope> =>
       Effect.flatMap(Key.validate("name", name), (valid) => RcMap.get(copies, valid))
 
     return {
@@ -371,7 +417,10 @@ export const make = (
         Effect.withSpan("Registry.services", { captureStackTrace: false })
       ),
       follow,
-      watch: (name) => Stream.unwrapScoped(Effect.map(follow(name), ({ events }) => events)),
+      watch: (name) =>
+        Stream.unwrapScoped(
+          Effect.map(Effect.flatMap(follow(name), ({ reader }) => reader), Stream.repeatEffectChunk)
+        ),
       instances: (name) => Stream.unwrapScoped(Effect.map(follow(name), ({ lists }) => lists)),
       instancesState: (name) => Effect.scoped(Effect.flatMap(follow(name), ({ latest }) => latest))
     }
@@ -388,15 +437,16 @@ export const layer = (options: Options = {}): Layer.Layer<Registry, InvalidArgum
 
 /**
  * Registers a service for as long as the layer lives. Provide what it depends on (its server, say) to this layer: then it
- * registers when that is up, and unregisters before that goes down.
+ * registers when that is up, and drains for a second (see {@link RegisterOptions}) and unregisters before that goes down.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layerService = (
   service: model.ServiceInput,
-  options?: RegisterOptions
-): Layer.Layer<never, InvalidArgument | EtcdError, Registry> => Layer.scopedDiscard(register(service, options))
+  options: RegisterOptions = {}
+): Layer.Layer<never, InvalidArgument | EtcdError, Registry> =>
+  Layer.scopedDiscard(register(service, { ...options, drain: options.drain ?? defaultDrain }))
 
 /**
  * `register` of the context's {@link Registry}.

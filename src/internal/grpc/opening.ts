@@ -1,15 +1,10 @@
 /**
- * An end for TCP connections that are being opened. grpc-js cannot give one up: to a host that drops the packets, as some
- * firewalls do, it would keep the process alive for minutes after the client was closed.
- *
- * It does not show its sockets either, but it hands the address as it came from the name resolver to `net.connect`, as the
- * options of the socket, and one of these, `construct`, is called with the socket. So a resolver that adds it stands
- * before the one for `dns:`.
+ * A client whose `close` also ends the TCP connections that are being opened. What that needs beside an address comes from
+ * the name resolver, so one that adds it stands before the one for `dns:`.
  */
 import * as grpc from "@grpc/grpc-js"
-import type { Socket } from "node:net"
-
-type Construct = (this: Socket, done: () => void) => void
+import type { Construct } from "../socketsOpening.js"
+import * as SocketsOpening from "../socketsOpening.js"
 
 const scheme = "effect-coord-dns"
 const option = "effect-coord.construct"
@@ -56,20 +51,10 @@ export class Client extends grpc.Client {
   private readonly end: () => void
 
   constructor(target: string, credentials: grpc.ChannelCredentials, options: grpc.ClientOptions) {
-    const opening = new Set<Socket>()
-    let closed = false
-    const construct: Construct = function(done) {
-      const over = (): void => void opening.delete(this)
-      opening.add(this.once("connect", over).once("close", over))
-      if (closed) this.destroy()
-      done()
-    }
+    const { construct, end } = SocketsOpening.make()
     grpc.experimental.registerResolver(scheme, Resolver)
     super(target.replace(/^dns:/, `${scheme}:`), credentials, { ...options, [option]: construct })
-    this.end = () => {
-      closed = true
-      for (const socket of Array.from(opening)) socket.destroy()
-    }
+    this.end = end
   }
 
   override close(): void {

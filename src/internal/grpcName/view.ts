@@ -3,9 +3,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { inBackground } from "../background.js"
-import type { ServiceCopy, ServiceInfo } from "../registry/model.js"
+import type { Followed, ServiceInfo } from "../registry/model.js"
 
 export type Known =
   | { readonly _tag: "Instances"; readonly services: ReadonlyArray<ServiceInfo> }
@@ -24,38 +23,45 @@ const retryDelays = Schedule.exponential("100 millis").pipe(Schedule.either(Sche
 /** @param patience how long callers wait for the first list before they hear that there is none */
 export const make = (
   name: string,
-  copy: ServiceCopy,
+  followed: Followed,
   patience: Duration.Duration
 ): Effect.Effect<View, never, Scope.Scope> =>
   Effect.gen(function*() {
     const listeners = new Set<() => void>()
-    let known: Known | undefined
-    const tell = (next: Known) =>
+    let problem: string | undefined
+    const report = (text: string): Effect.Effect<void> =>
       Effect.sync(() => {
-        known = next
+        problem = text
         for (const listener of Array.from(listeners)) listener()
       })
-    const unknown = (problem: string) =>
-      Effect.suspend(() => known?._tag === "Instances" ? Effect.void : tell({ _tag: "Unknown", problem }))
 
-    yield* Effect.sleep(patience).pipe(
-      Effect.zipRight(unknown(`the instances of ${name} are not known yet: etcd has not answered`)),
-      Effect.interruptible,
-      Effect.forkScoped
+    const impatience = Effect.suspend(() =>
+      problem === undefined && followed.current() === undefined
+        ? report(`the instances of ${name} are not known yet: etcd has not answered`)
+        : Effect.void
     )
-    yield* Stream.runForEach(copy.lists, (services) => tell({ _tag: "Instances", services })).pipe(
-      Effect.tapError((error) => unknown(`the instances of ${name} cannot be read: ${error.message}`)),
+    yield* Effect.sleep(patience).pipe(Effect.zipRight(impatience), Effect.interruptible, Effect.forkScoped)
+    yield* followed.ready.pipe(
+      Effect.tapError((error) => report(`the instances of ${name} cannot be read: ${error.message}`)),
       Effect.retry(retryDelays),
       Effect.interruptible,
       inBackground("resolver", { service: name }),
       Effect.forkScoped
     )
     return {
-      current: () => known,
+      current: () => {
+        const instances = followed.current()
+        if (instances !== undefined) return { _tag: "Instances", services: instances.services }
+        return problem === undefined ? undefined : { _tag: "Unknown", problem }
+      },
       onChange: (listener) => {
         const own = (): void => listener()
+        const stop = followed.onChange(own)
         listeners.add(own)
-        return () => void listeners.delete(own)
+        return () => {
+          stop()
+          listeners.delete(own)
+        }
       }
     }
   })

@@ -1,5 +1,7 @@
 /** Where an instance is: URLs of a service, made absolute. */
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as Effect from "effect/Effect"
+import { InvalidArgument } from "../../EtcdError.js"
 import type { ServiceInfo } from "../../Registry.js"
 
 /** `http://10.0.0.7:8080` */
@@ -7,6 +9,8 @@ export const origin = (protocol: "http" | "https", { address, port }: ServiceInf
   `${protocol}://${address.includes(":") && !address.startsWith("[") ? `[${address}]` : address}:${port}`
 
 export const isAbsolute = (url: string): boolean => /^[a-z][a-z0-9+.-]*:\/\//i.test(url)
+
+export const originOf = (url: string): string | undefined => URL.canParse(url) ? new URL(url).origin : undefined
 
 const withoutEndingSlash = (text: string): string => text.replace(/\/+$/, "")
 
@@ -25,3 +29,13 @@ export const resolve = (
   const slash = url.startsWith("/") || (path !== "" && /^($|[?#])/.test(url)) ? "" : "/"
   return HttpClientRequest.setUrl(request, base + slash + url)
 }
+
+/** Refuses what cannot stand before a path. */
+export const parseBasePath = (
+  basePath: string | ((service: ServiceInfo) => string)
+): Effect.Effect<(service: ServiceInfo) => string, InvalidArgument> =>
+  typeof basePath === "function"
+    ? Effect.succeed(basePath)
+    : /[?#\s]/.test(basePath)
+    ? new InvalidArgument({ argument: "basePath", value: basePath, problem: "must be a path, without ? and #" })
+    : Effect.succeed(() => basePath)

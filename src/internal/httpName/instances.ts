@@ -84,7 +84,7 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
     if (known !== undefined && !moved) return Object.assign(known, traits)
     return {
       ...traits,
-      credit: Pick.firstCredit(traits.weight, random()),
+      credit: Pick.initialCredit(policy === "roundRobin" ? 1 : traits.weight, random()),
       inFlight: 0,
       failures: 0,
       pausedUntil: 0n,
@@ -121,7 +121,7 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
     }
   }
 
-  const choose = (candidates: ReadonlyArray<Entry>): Entry | undefined => {
+  const next = (candidates: ReadonlyArray<Entry>): Entry | undefined => {
     switch (policy) {
       case "roundRobin":
         return Pick.next(candidates, () => 1)
@@ -141,7 +141,9 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
     },
     all: () => entries,
     begin: (now, may) => {
-      const chosen = choose(Pick.preferred(entries.filter(may), zone, (entry) => isPaused(entry, now)))
+      const allowed = entries.filter(may)
+      const fit = allowed.filter((entry) => !isPaused(entry, now))
+      const chosen = next(Pick.choose(entries, fit.length > 0 ? fit : allowed, { zone }))
       return chosen === undefined ? undefined : attempt(chosen, now)
     },
     registered: (id) => {

@@ -2,20 +2,18 @@
  * One queue as seen by all of this process who wait in it: one watch, and a copy that is consistent, so that the copy alone
  * tells whose turn it is, without asking etcd.
  */
-import * as Chunk from "effect/Chunk"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Stream from "effect/Stream"
-import { EtcdClient } from "../../EtcdClient.js"
+import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
 import type { Change } from "../../Mirror.js"
-import * as Mirror from "../../Mirror.js"
 import type { Entry } from "../../Session.js"
 import { inBackground } from "../background.js"
 import { Bag } from "../bag.js"
 import { toBinary } from "../bytes.js"
+import * as MirrorCopy from "../mirror/copy.js"
 import { Line } from "./line.js"
 import * as Queue from "./queue.js"
 import type { Recipe } from "./recipe.js"
@@ -53,24 +51,23 @@ export const make = <Info, State>(
   let idleSince = clock.unsafeCurrentTimeNanos()
   let over = false
 
-  const apply = (change: Change): void => {
-    const key = change._tag === "Put" ? change.kv.key : change.key
-    if (!Key.isDirectChild(folder, key)) return
-    if (change._tag === "Put") line.put(toBinary(key), change.kv.createRevision, change.kv.value)
-    else line.delete(toBinary(key))
+  const apply = (changes: ReadonlyArray<Change>): void => {
+    for (const change of changes) {
+      const key = change._tag === "Put" ? change.kv.key : change.key
+      if (!Key.isDirectChild(folder, key)) continue
+      if (change._tag === "Put") line.put(toBinary(key), change.kv.createRevision, change.kv.value)
+      else line.delete(toBinary(key))
+    }
+    line.advance()
   }
 
-  const follow: Effect.Effect<void, EtcdError> = Effect.scoped(
+  const follow: Effect.Effect<never, EtcdError> = Effect.scoped(
     Effect.flatMap(
-      Mirror.make(Key.prefix(folder)),
-      ({ steps }) =>
-        Stream.runForEachChunk(steps, (all) =>
-          Effect.sync(() => {
-            for (const changes of Chunk.toReadonlyArray(all)) for (const change of changes) apply(change)
-            line.advance()
-          }))
+      // Nobody reads on later, and nobody has time to lose.
+      MirrorCopy.make(client, Key.prefix(folder), { maxEvents: 0, onChanges: apply }),
+      ({ ready }) => Effect.zipRight(ready, Effect.never)
     )
-  ).pipe(Effect.provideService(EtcdClient, client))
+  )
 
   /**
    * Looks for entries that should have come: those that came and went while the copy was read again. Usually there are

@@ -108,13 +108,14 @@ export const apply = (
   return { after, changes }
 }
 
-export const make = (maxEvents: number): MirrorLog => {
+/** @param onChanges told at once of the changes of each step; those of the first one are all that is there */
+export const make = (maxEvents: number, onChanges?: (changes: ReadonlyArray<Change>) => void): MirrorLog => {
   let current: Snapshot | undefined
   let batches: Array<Batch> = []
   /** The number of the first batch kept. */
   let first = 0
   let logged = 0
-  let signal = Deferred.unsafeMake<void>(FiberId.none)
+  let signal: Deferred.Deferred<void> | undefined
 
   const next = (): number => first + batches.length
 
@@ -129,8 +130,14 @@ export const make = (maxEvents: number): MirrorLog => {
       first += dropped
     }
     const waiting = signal
-    signal = Deferred.unsafeMake(FiberId.none)
-    Deferred.unsafeDone(waiting, Effect.void)
+    signal = undefined
+    if (waiting !== undefined) Deferred.unsafeDone(waiting, Effect.void)
+    onChanges?.(batch.changes)
+  }
+
+  const begin = (to: Snapshot): void => {
+    current = to
+    onChanges?.(difference(HashMap.empty(), to))
   }
 
   return {
@@ -139,10 +146,13 @@ export const make = (maxEvents: number): MirrorLog => {
       if (current !== undefined) publish({ before: current, ...apply(current, events), gap: false })
     },
     replace: (to) => {
-      if (current === undefined) current = to
+      if (current === undefined) begin(to)
       else publish({ before: current, after: to, changes: difference(current.entries, to), gap: true })
     },
-    changed: (than) => Effect.suspend(() => current === than ? Deferred.await(signal) : Effect.void),
+    changed: (than) =>
+      Effect.suspend(() =>
+        current === than ? Deferred.await(signal ??= Deferred.unsafeMake(FiberId.none)) : Effect.void
+      ),
     lacks: (listed, revision) => {
       if (current === undefined) return false
       for (const [key, kv] of listed) {

@@ -28,15 +28,19 @@ interface OwnWatch {
 
 type Told = Pick<Batch, "changes" | "gap">
 
-/** What a reader is told, from the present copy on; how much of it at a time means nothing. */
-const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>
-  Stream.unwrapScoped(Effect.gen(function*() {
+/** What a reader is told, from the present copy on, a part at every run; how much of it at a time means nothing. */
+const reading = (
+  log: MirrorLog,
+  replay: Replay,
+  /** An earlier state. */
+  earlier: Snapshot
+): Effect.Effect<Effect.Effect<ReadonlyArray<Told>>, never, Scope.Scope> =>
+  Effect.gen(function*() {
     // Taken together, in one step: the state, and the number of what follows it.
-    let seen: Snapshot | undefined = log.current()
+    const first = log.current() ?? earlier
+    let seen: Snapshot | undefined = first
     let number = log.next()
     let own: OwnWatch | undefined
-    if (seen === undefined) return Stream.empty
-    const first = seen
 
     const leaveReplay: Effect.Effect<void> = Effect.suspend(() => {
       const leaving = own
@@ -106,17 +110,31 @@ const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>
       own === undefined ? fromLog : fromHistory(own)
     )
 
-    const present: Told = {
-      changes: sorted(first.entries).map((kv) => ({ _tag: "Put", kv, previous: undefined })),
-      gap: true
-    }
-    return Stream.concat(
-      Stream.succeed(present),
-      Stream.repeatEffectChunk(
-        Effect.map(pull, (all) => Chunk.unsafeFromArray(all.filter(({ changes }) => changes.length > 0)))
-      )
-    )
+    let begun = false
+    return Effect.suspend(() => {
+      if (begun) return pull
+      begun = true
+      const changes = sorted(first.entries).map((kv): Change => ({ _tag: "Put", kv, previous: undefined }))
+      return Effect.succeed([{ changes, gap: true }])
+    })
+  })
+
+const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>
+  Stream.unwrapScoped(Effect.suspend(() => {
+    const present = log.current()
+    return present === undefined
+      ? Effect.succeed(Stream.empty)
+      : Effect.map(reading(log, replay, present), (next) =>
+        Stream.repeatEffectChunk(Effect.map(next, (told) => Chunk.unsafeFromArray(told))))
   }))
+
+/** The same as `changes`, without a stream: every run is the next part, none for none. */
+export const reader = (
+  log: MirrorLog,
+  replay: Replay,
+  earlier: Snapshot
+): Effect.Effect<Effect.Effect<ReadonlyArray<Change>>, never, Scope.Scope> =>
+  Effect.map(reading(log, replay, earlier), Effect.map((told) => told.flatMap(({ changes }) => changes)))
 
 /** The entries of the present copy as puts, then every change after it. */
 export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =>

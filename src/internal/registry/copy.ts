@@ -50,6 +50,8 @@ const sameList = (a: ReadonlyArray<ServiceInfo>, b: ReadonlyArray<ServiceInfo>):
   a === b || (a.length === b.length && a.every((service, index) => same(service, b[index])))
 
 export interface Copy extends Followed {
+  /** The present instances as puts, then every change: a part at every run of what this gives. For one consumer. */
+  readonly reader: Effect.Effect<Effect.Effect<Chunk.Chunk<ServiceEvent>>, EtcdError, Scope.Scope>
   /** Looks again how fresh the copy is. */
   readonly refresh: Effect.Effect<void>
 }
@@ -204,6 +206,14 @@ export const make = (
       return Either.isRight(service) ? event("Put", service.right) : gone(change.previous)
     }
 
+    const reader: Copy["reader"] = Effect.map(
+      mirror.reader,
+      Effect.flatMap((changes) => {
+        const events = Chunk.unsafeFromArray(changes.flatMap(eventsOf))
+        return unreported.length === 0 ? Effect.succeed(events) : Effect.as(reporting, events)
+      })
+    )
+
     return {
       current: () => current,
       onChange,
@@ -214,11 +224,8 @@ export const make = (
         state._tag === "Loading"
           ? Effect.succeed({ instances: [], skipped: [], state })
           : Effect.map(Effect.orDie(present), ({ services }) => ({ instances: services, skipped, state }))),
-      events: Stream.mapChunksEffect(mirror.changes, (changes) =>
-        Effect.suspend(() => {
-          const events = Chunk.unsafeFromArray(Chunk.toReadonlyArray(changes).flatMap(eventsOf))
-          return Effect.as(reporting, events)
-        })),
+      events: Stream.unwrapScoped(Effect.map(reader, Stream.repeatEffectChunk)),
+      reader,
       lists: Stream.unwrap(Effect.map(present, (first) => {
         let seen: Instances | undefined
         const next: Effect.Effect<ReadonlyArray<ServiceInfo>> = Effect.suspend(() => {

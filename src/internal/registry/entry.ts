@@ -10,30 +10,37 @@ import { toBinary, toText } from "../bytes.js"
 import * as validate from "../validate.js"
 import type { ServiceInput } from "./model.js"
 import { ServiceInfo } from "./model.js"
+import * as Traits from "./traits.js"
 
-export const byBytes = (a: string, b: string): number => {
+const byBytes = (a: string, b: string): number => {
   const [left, right] = [toBinary(a), toBinary(b)]
   return left < right ? -1 : left > right ? 1 : 0
 }
 
-/** As Go marshals it: fields in the order of its struct, metadata by key and left out when there are none. */
+/** As Go marshals a map: by key. An object of ours would move keys that look like numbers to the front. */
+export const jsonMembers = (texts: { readonly [name: string]: string }): string =>
+  `{${
+    Object.keys(texts).sort(byBytes).map((key) => `${JSON.stringify(key)}:${JSON.stringify(texts[key])}`).join(",")
+  }}`
+
+/** As Go marshals it: fields in the order of its struct, metadata left out when there are none. */
 export const encode = ({ address, id, metadata, name, port }: ServiceInfo): string => {
   const fields = JSON.stringify({ id, name, address, port })
-  // An object would move keys that look like numbers to the front.
-  const members = Object.keys(metadata).sort(byBytes).map((key) =>
-    `${JSON.stringify(key)}:${JSON.stringify(metadata[key])}`
-  )
-  return members.length === 0 ? fields : `${fields.slice(0, -1)},"metadata":{${members.join(",")}}}`
+  const members = jsonMembers(metadata)
+  return members === "{}" ? fields : `${fields.slice(0, -1)},"metadata":${members}}`
 }
 
 const decodeJson = Schema.decodeUnknownEither(Schema.parseJson(ServiceInfo))
 
+/** What is wrong, in one line. */
+export const problemOf = (error: ParseResult.ParseError): string => {
+  const { message, path } = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
+  return [...path.map(String), message].join(": ").slice(0, 500)
+}
+
 /** The service, or what is wrong with the value. */
 export const decode = (value: Uint8Array): Either.Either<ServiceInfo, string> =>
-  Either.mapLeft(decodeJson(toText(value)), (error) => {
-    const { message, path } = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
-    return [...path.map(String), message].join(": ").slice(0, 500)
-  })
+  Either.mapLeft(decodeJson(toText(value)), problemOf)
 
 const decodeInput = Schema.decodeUnknownEither(ServiceInfo)
 
@@ -60,10 +67,16 @@ export const validateService = (
       )
     },
     onRight: (service) =>
-      Key.validateSegment(named(["id"]), service.id).pipe(
-        Effect.zipRight(Key.validate(named(["name"]), service.name)),
-        Effect.as(service)
-      )
+      Effect.gen(function*() {
+        yield* Key.validateSegment(named(["id"]), service.id)
+        yield* Key.validate(named(["name"]), service.name)
+        let { metadata } = service
+        if (input.weight !== undefined) {
+          metadata = yield* Traits.withWeight(metadata, named(["weight"]), input.weight)
+        }
+        if (input.zone !== undefined) metadata = yield* Traits.withZone(metadata, named(["zone"]), input.zone)
+        return metadata === service.metadata ? service : { ...service, metadata }
+      })
   })
 }
 

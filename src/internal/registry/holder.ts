@@ -4,14 +4,15 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { EtcdClient } from "../../EtcdClient.js"
+import type { InvalidArgument } from "../../EtcdError.js"
 import { EtcdError } from "../../EtcdError.js"
 import * as Session from "../../Session.js"
 import type { KeyValue } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
+import { Obligations } from "../obligations.js"
 import type { Listener, SessionStates } from "./sessionStates.js"
 
 /** What stands under the key, as far as a put needs to know it. */
@@ -35,8 +36,12 @@ export interface Holder {
   readonly owns: (lease: bigint) => boolean
   /** Whether this is the present lease, and can be relied on. */
   readonly relies: (lease: bigint) => Effect.Effect<boolean>
+  /** The same without an effect; a session that has just come to its end may not know that yet. */
+  readonly isGood: (lease: bigint) => boolean
   /** From now on with a session of its own: somebody in this process holds the same key with the shared one. */
   readonly separate: Effect.Effect<void>
+  /** Deletes the key, only if it is still this holder's, and in bounded time. To be called when nothing puts any more. */
+  readonly close: Effect.Effect<void>
 }
 
 export interface Options {
@@ -60,7 +65,7 @@ const maxSessions = 3
 interface Held {
   readonly session: Session.Session
   readonly lease: bigint
-  readonly scope: Scope.CloseableScope
+  readonly owed: Obligations
 }
 
 const deadline = (key: string, timeout: Duration.Duration): EtcdError =>
@@ -73,10 +78,8 @@ const deadline = (key: string, timeout: Duration.Duration): EtcdError =>
     detail: `no lease within ${Duration.format(timeout)}`
   })
 
-/** When the scope closes, the key is deleted: only if it is still this holder's, and in bounded time. */
-export const make = (
-  options: Options
-): Effect.Effect<Holder, never, EtcdClient | Session.Sessions | Scope.Scope> =>
+/** Holds nothing until the first put; then `close` has to be called. */
+export const make = (options: Options): Effect.Effect<Holder, never, EtcdClient | Session.Sessions> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
     const sessions = yield* Session.Sessions
@@ -101,51 +104,53 @@ export const make = (
         Effect.asVoid
       )
 
-    yield* Effect.addFinalizer(() => {
-      const all = Array.from(written)
-      const doubtful = clock.unsafeCurrentTimeNanos() < doubtUntil
-      return Effect.zipRight(
-        Effect.forEach(all, removeFrom, { concurrency: "unbounded", discard: true }),
-        doubtful ? Effect.forEach(all, lookAgain, { discard: true }) : Effect.void
-      )
-    })
-
-    // Closed before the key is removed, and after everything that puts.
-    const sessionScope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
-
     const leave: Effect.Effect<void> = Effect.uninterruptible(Effect.suspend(() => {
       const left = held
       held = undefined
-      return left === undefined ? Effect.void : Scope.close(left.scope, Exit.void)
+      return left === undefined ? Effect.void : left.owed.settle()
     }))
 
-    const newSession: Effect.Effect<Session.Session, never, Scope.Scope> = Effect.suspend(() =>
-      separate ? Session.make({ ttl }) : sessions.get(ttl)
-    ).pipe(
-      Effect.provideService(EtcdClient, client),
-      // The time to live was checked when the registration began.
-      Effect.orDie
+    // The session is left before the key is removed: with one of its own, the key goes together with the lease.
+    const close: Effect.Effect<void> = Effect.zipRight(
+      leave,
+      Effect.suspend(() => {
+        const all = Array.from(written)
+        const doubtful = clock.unsafeCurrentTimeNanos() < doubtUntil
+        return Effect.zipRight(
+          Effect.forEach(all, removeFrom, { concurrency: "unbounded", discard: true }),
+          doubtful ? Effect.forEach(all, lookAgain, { discard: true }) : Effect.void
+        )
+      })
     )
+
+    const ownSession = (owed: Obligations): Effect.Effect<Session.Session, InvalidArgument> =>
+      Effect.flatMap(Scope.make(), (scope) => {
+        owed.owe(() => Scope.close(scope, Exit.void))
+        return Session.make({ ttl }).pipe(Scope.extend(scope), Effect.provideService(EtcdClient, client))
+      })
+
+    const newSession = (owed: Obligations): Effect.Effect<Session.Session> =>
+      Effect.suspend(() => separate ? ownSession(owed) : sessions.borrow(ttl, owed.owe)).pipe(
+        // The time to live was checked when the registration began.
+        Effect.orDie
+      )
 
     const acquire = (timeout: Duration.Duration | undefined): Effect.Effect<Held, EtcdError> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function*() {
           yield* leave
-          const scope = yield* Scope.fork(sessionScope, ExecutionStrategy.sequential)
+          const owed = new Obligations()
           return yield* Effect.gen(function*() {
-            const session = yield* restore(newSession)
+            const session = yield* restore(newSession(owed))
             const lease = yield* restore(
               timeout === undefined
                 ? session.lease
                 : Effect.timeoutFail(session.lease, { duration: timeout, onTimeout: () => deadline(key, timeout) })
             )
-            yield* options.states.listen(session, options.onState)
+            owed.owe(yield* options.states.listen(session, options.onState))
             leases.add(lease)
-            return held = { session, lease, scope }
-          }).pipe(
-            Scope.extend(scope),
-            Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-          )
+            return held = { session, lease, owed }
+          }).pipe(Effect.onError(() => owed.settle()))
         })
       ).pipe(Effect.catchTag("SessionExpired", () => Effect.zipRight(Effect.yieldNow(), acquire(timeout))))
 
@@ -223,10 +228,12 @@ export const make = (
       owns: (lease) => leases.has(lease),
       relies: (lease) =>
         Effect.suspend(() => held?.lease === lease ? Effect.isSuccess(held.session.check) : Effect.succeed(false)),
+      isGood: (lease) => held?.lease === lease && !held.session.isOver(),
       separate: Effect.suspend(() => {
         if (separate) return Effect.void
         separate = true
         return leave
-      })
+      }),
+      close
     }
   })

@@ -1,46 +1,55 @@
 /**
  * Keeps one registration: compares what is to be there with what is there, and puts the difference right, for ever.
  *
- * The own entry is followed through a mirror and the lease through its session; both only wake the one fibre that writes.
- * What it believes to be there goes into the condition of its put, so a belief that is out of date costs a round trip and
- * does no harm.
+ * The own entry is followed through a mirror and the lease through its session; both only wake the one fibre that writes,
+ * and where there is nothing to write there is none. What it believes to be there goes into the condition of its put, so a
+ * belief that is out of date costs a round trip and does no harm.
  */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { EtcdClient } from "../../EtcdClient.js"
-import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
+import type { EtcdError } from "../../EtcdError.js"
 import * as Mirror from "../../Mirror.js"
 import type { Sessions, SessionState } from "../../Session.js"
+import { inBackground } from "../background.js"
 import { toBytes, toText } from "../bytes.js"
 import { leaseHex } from "../ids.js"
+import type { Layout } from "./entry.js"
 import * as Entry from "./entry.js"
 import type { There } from "./holder.js"
 import * as Holder from "./holder.js"
 import type { Registration, RegistrationStatus, ServiceInfo } from "./model.js"
 import { NotFound } from "./model.js"
+import type { OwnEntries, OwnEntry } from "./ownEntries.js"
+import * as StatusCell from "./statusCell.js"
+import * as Traits from "./traits.js"
+import type { Workers } from "./workers.js"
 
 export interface Keeper {
   readonly registration: Registration
   /** Registers, whoever's entry is there. To be run once, before `keep`. */
   readonly first: Effect.Effect<void, EtcdError>
   /** Starts keeping. */
-  readonly keep: Effect.Effect<void, never, EtcdClient | Scope.Scope>
+  readonly keep: Effect.Effect<void>
   /** Whether the entry was last put with this lease. */
   readonly holds: (lease: bigint) => boolean
+  /** Keeping ends, and then the entry is deleted. Has to be called whatever happened before. */
+  readonly close: Effect.Effect<void>
 }
 
-export interface Options extends Pick<Holder.Options, "key" | "ttl" | "separate" | "background" | "isHeld" | "states"> {
+export interface Options extends Pick<Holder.Options, "ttl" | "separate" | "background" | "isHeld" | "states"> {
   readonly service: ServiceInfo
+  readonly layout: Layout
+  readonly entries: OwnEntries
+  readonly workers: Workers
   readonly unregister: Effect.Effect<void>
 }
 
@@ -55,7 +64,8 @@ interface Desired {
 /** What this registration has put there. */
 interface Own extends There {
   readonly text: string
-  /** The mirror's epoch when it was put: revisions of another one cannot be compared. */
+  /** The mirror and its epoch when it was put: revisions of another one cannot be compared. */
+  readonly mirror: object | undefined
   readonly epoch: number
   readonly atNanos: bigint
 }
@@ -75,27 +85,27 @@ const sameStatus = (a: RegistrationStatus, b: RegistrationStatus): boolean =>
     ? b._tag === "Replaced" && a.lease === b.lease && a.sinceMillis === b.sinceMillis
     : b._tag === a._tag
 
-/** When the scope closes, keeping ends first, and then the entry is deleted. */
-export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient | Sessions | Scope.Scope> =>
+export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient | Sessions> =>
   Effect.gen(function*() {
-    const { key, ttl } = options
+    const { layout, ttl } = options
+    const { id, name } = options.service
+    const key = layout.key(name, id)
+    const folder = layout.folder(name)
     const clock = yield* Effect.clock
     const now = (): number => clock.unsafeCurrentTimeMillis()
     const ttlMillis = Duration.toMillis(ttl)
     const callTimeout = clampMillis(ttlMillis / 3, 1_000, 10_000)
     const maxDelay = clampMillis(ttlMillis / 6, 200, 5_000)
 
-    const wake = yield* Effect.makeLatch(false)
-    const status = yield* SubscriptionRef.make<RegistrationStatus>({
-      _tag: "Reconnecting",
-      sinceMillis: now(),
-      reason: "not registered yet"
-    })
-    let desired: Desired = { service: options.service, value: Entry.encode(options.service), version: 0 }
+    const status = StatusCell.make<RegistrationStatus>(
+      { _tag: "Reconnecting", sinceMillis: now(), reason: "not registered yet" },
+      sameStatus
+    )
+    let desired: Desired = { service: options.service, value: layout.encode(options.service), version: 0 }
     /** The last one that etcd accepted. */
     let accepted = desired
     let own: Own | undefined
-    let seen: Mirror.Snapshot | undefined
+    let entry: OwnEntry | undefined
     let replaced: (RegistrationStatus & { readonly _tag: "Replaced" }) | undefined
     let trouble: { readonly sinceMillis: number; readonly reason: string } | undefined
     let disconnected: { readonly sinceMillis: number; readonly reason: string } | undefined
@@ -104,22 +114,13 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     > = []
     let closed = false
 
-    const setStatus = (next: RegistrationStatus): Effect.Effect<void> =>
-      Effect.flatMap(
-        SubscriptionRef.get(status),
-        (present) => sameStatus(present, next) ? Effect.void : SubscriptionRef.set(status, next)
-      )
-
-    const publish = Effect.suspend(() => {
+    const publish = (): void => {
       const problem = trouble ?? disconnected
-      return problem !== undefined
-        ? setStatus({ _tag: "Reconnecting", ...problem })
-        : replaced !== undefined
-        ? setStatus(replaced)
-        : own !== undefined
-        ? setStatus({ _tag: "Registered", lease: own.lease })
-        : Effect.void
-    })
+      if (closed) return
+      if (problem !== undefined) status.set({ _tag: "Reconnecting", ...problem })
+      else if (replaced !== undefined) status.set(replaced)
+      else if (own !== undefined) status.set({ _tag: "Registered", lease: own.lease })
+    }
 
     /** Tells the updates up to a version how they ended. */
     const answer = (version: number, result: Effect.Effect<void, EtcdError | NotFound>): Effect.Effect<void> =>
@@ -129,29 +130,26 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         return Effect.forEach(answered, ({ done }) => Deferred.complete(done, result), { discard: true })
       })
 
-    const notFound = new NotFound({ what: "service", id: options.service.id, name: options.service.name })
-
-    yield* Effect.addFinalizer(() =>
-      Effect.zipRight(setStatus({ _tag: "Unregistered" }), answer(Infinity, Effect.fail(notFound)))
-    )
+    const notFound = (): NotFound => new NotFound({ what: "service", id, name })
 
     const onState = (state: SessionState): void => {
       if (state._tag === "Active") disconnected = undefined
       if (state._tag === "Disconnected") disconnected ??= { sinceMillis: now(), reason: state.reason }
-      wake.unsafeOpen()
+      publish()
+      wake()
     }
-    const holder = yield* Holder.make({ ...options, onState })
-
-    yield* Effect.addFinalizer(() => Effect.sync(() => closed = true))
-
-    const entryOf = ({ entries }: Mirror.Snapshot): There | undefined =>
-      Option.getOrUndefined(HashMap.get(entries, Mirror.indexKey(key)))
+    const holder = yield* Holder.make({ ...options, key, onState })
 
     /** What is there, as far as is known: the mirror may not have come to the own put yet. */
-    const believed = (): There | undefined =>
-      seen === undefined || (own !== undefined && own.epoch === seen.epoch && seen.revision < own.modRevision)
-        ? own
-        : entryOf(seen)
+    const believed = (): There | undefined => {
+      const seen = entry?.seen()
+      if (seen === undefined) return own
+      const { mirror, snapshot: { entries, epoch, revision } } = seen
+      // What a mirror shows first is of the time of the put.
+      if (own !== undefined && own.mirror !== mirror) own = { ...own, mirror, epoch }
+      const isBehind = own !== undefined && revision < own.modRevision && own.epoch === epoch
+      return isBehind ? own : Option.getOrUndefined(HashMap.get(entries, Mirror.indexKey(key)))
+    }
 
     const registered = (target: Desired, lease: bigint, modRevision: bigint): Effect.Effect<void> =>
       Effect.suspend(() => {
@@ -160,14 +158,16 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
           modRevision,
           value: toBytes(target.value),
           text: target.value,
-          epoch: seen?.epoch ?? 0,
+          mirror: entry?.seen()?.mirror,
+          epoch: entry?.seen()?.snapshot.epoch ?? 0,
           atNanos: clock.unsafeCurrentTimeNanos()
         }
         accepted = target
         trouble = undefined
         disconnected = undefined
         replaced = undefined
-        return Effect.zipRight(Effect.logDebug(`registered at revision ${modRevision}`), publish)
+        publish()
+        return Effect.logDebug(`registered at revision ${modRevision}`)
       })
 
     const giveWay = ({ lease, value }: There): Effect.Effect<void> =>
@@ -176,12 +176,12 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         trouble = undefined
         const news = replaced?.lease !== lease
         if (news) {
-          replaced = { _tag: "Replaced", sinceMillis: now(), lease, by: Either.getRight(Entry.decode(value)) }
+          replaced = { _tag: "Replaced", sinceMillis: now(), lease, by: Either.getRight(folder.decode({ key: toBytes(key), value })) }
         }
-        return Effect.zipRight(
-          news ? Effect.logWarning(`replaced by another registration, with lease ${leaseHex(lease)}`) : Effect.void,
-          publish
-        )
+        publish()
+        return news
+          ? Effect.logWarning(`replaced by another registration, with lease ${leaseHex(lease)}`)
+          : Effect.void
       })
 
     /** A lease that lives is respected, unless this is to take over. A key without a lease would stay for ever. */
@@ -213,8 +213,8 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         if (own === undefined || trouble !== undefined) return Effect.void
         quickLosses = clock.unsafeCurrentTimeNanos() - own.atNanos < steadyNanos ? quickLosses + 1 : 0
         trouble = { sinceMillis: disconnected?.sinceMillis ?? now(), reason }
-        return publish.pipe(
-          Effect.zipRight(Effect.logWarning(`registration lost, registering again: ${reason}`)),
+        publish()
+        return Effect.logWarning(`registration lost, registering again: ${reason}`).pipe(
           Effect.zipRight(
             quickLosses < 2
               ? Effect.void
@@ -231,7 +231,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
           const unchanged = there?.modRevision === own.modRevision && there.lease === own.lease
           if (reliable && unchanged && own.text === target.value) {
             trouble = undefined
-            return yield* publish
+            return publish()
           }
           if (!reliable) yield* lost("the lease is over")
           else if (there === undefined) yield* lost("the entry was deleted")
@@ -252,61 +252,101 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
           return told
         }
         trouble = { sinceMillis: trouble?.sinceMillis ?? now(), reason: error.message }
-        return publish.pipe(
-          Effect.zipRight(Effect.logDebug(`not registered yet: ${error.message}`)),
-          Effect.zipRight(told)
-        )
+        publish()
+        return Effect.zipRight(Effect.logDebug(`not registered yet: ${error.message}`), told)
       })
 
-    const loop = (failures: number): Effect.Effect<never> =>
+    /** Whether somebody wanted the fibre to look again, since it last did. */
+    let again = false
+    let working: Fiber.RuntimeFiber<unknown, unknown> | "due" | undefined
+    let cutShort: (() => void) | undefined
+
+    const pause = (delay: Duration.Duration): Effect.Effect<void> =>
+      Effect.raceFirst(
+        Effect.sleep(delay),
+        Effect.async<void>((resume) => {
+          if (again) return resume(Effect.void)
+          cutShort = () => resume(Effect.void)
+        })
+      )
+
+    const work = (failures: number): Effect.Effect<void> =>
       Effect.suspend(() => {
-        wake.unsafeClose()
+        again = false
         const target = desired
         return Effect.matchEffect(step(target), {
           onFailure: (error) =>
             failed(target, error).pipe(
               Effect.zipRight(Random.nextRange(0.8, 1.2)),
-              Effect.flatMap((jitter) => {
-                const delay = Math.min(Duration.toMillis(maxDelay), 100 * 2 ** failures) * jitter
-                return Effect.raceFirst(wake.await, Effect.sleep(Duration.millis(delay)))
-              }),
-              Effect.zipRight(loop(Math.min(failures + 1, 16)))
+              Effect.flatMap((jitter) =>
+                pause(Duration.millis(Math.min(Duration.toMillis(maxDelay), 100 * 2 ** failures) * jitter))
+              ),
+              Effect.zipRight(work(Math.min(failures + 1, 16)))
             ),
           onSuccess: () =>
-            answer(target.version, Effect.void).pipe(
-              Effect.zipRight(wake.await),
-              Effect.zipRight(loop(0))
-            )
+            Effect.flatMap(answer(target.version, Effect.void), () => {
+              if (again) return work(0)
+              working = undefined
+              return Effect.void
+            })
         })
       })
 
-    const follow = Mirror.make({ key }).pipe(
-      Effect.flatMap((mirror) =>
-        Stream.runForEach(mirror.snapshots, (snapshot) =>
-          Effect.sync(() => {
-            seen = snapshot
-            wake.unsafeOpen()
-          }))
-      ),
-      Effect.scoped,
-      // Refused, for want of a permission perhaps: the lease is kept all the same.
-      Effect.tapError((error) => Effect.logDebug(`cannot follow the own entry: ${error.message}`)),
-      Effect.retry(Schedule.spaced("2 seconds")),
-      Effect.orDie
-    )
+    const worker = Effect.withFiberRuntime<void>((fiber) => {
+      if (closed) return Effect.void
+      working = fiber
+      return work(0)
+    }).pipe(inBackground("registration", { service: name, id }))
 
-    const update: Registration["update"] = (metadata) =>
-      Effect.flatMap(
-        Entry.validateService({ ...options.service, metadata }, []),
-        (service) =>
-          Effect.suspend((): Effect.Effect<void, InvalidArgument | EtcdError | NotFound> => {
-            if (closed) return Effect.fail(notFound)
+    /** Has the fibre look, if there may be something to do. */
+    const wake = (): void => {
+      if (closed || entry === undefined) return
+      again = true
+      cutShort?.()
+      if (working !== undefined || isSettled()) return
+      working = "due"
+      options.workers.start(worker)
+    }
+
+    /** Without a fibre: whether all is as it should be. */
+    const isSettled = (): boolean => {
+      if (own === undefined || trouble !== undefined || own.text !== desired.value || waiting.length > 0) return false
+      const there = believed()
+      return there?.modRevision === own.modRevision && there.lease === own.lease && holder.isGood(own.lease)
+    }
+
+    const close: Effect.Effect<void> = Effect.suspend(() => {
+      closed = true
+      entry?.leave()
+      return (working === undefined || working === "due" ? Effect.void : Fiber.interrupt(working)).pipe(
+        Effect.zipRight(holder.close),
+        Effect.zipRight(Effect.sync(() => status.set({ _tag: "Unregistered" }))),
+        Effect.zipRight(answer(Infinity, Effect.failSync(notFound)))
+      )
+    })
+
+    /** Has another service written, made of the present one; changes that come together are written together. */
+    const change = <E>(
+      next: (service: ServiceInfo) => Effect.Effect<ServiceInfo, E>
+    ): Effect.Effect<void, E | EtcdError | NotFound> =>
+      Effect.suspend((): Effect.Effect<ServiceInfo, E | NotFound> =>
+        closed ? Effect.failSync(notFound) : next(desired.service)
+      ).pipe(
+        Effect.flatMap((service) =>
+          Effect.suspend((): Effect.Effect<void, EtcdError | NotFound> => {
+            if (closed) return Effect.failSync(notFound)
             const done = Deferred.unsafeMake<void, EtcdError | NotFound>(FiberId.none)
-            desired = { service, value: Entry.encode(service), version: desired.version + 1 }
+            desired = { service, value: layout.encode(service), version: desired.version + 1 }
             waiting = [...waiting, { version: desired.version, done }]
-            wake.unsafeOpen()
+            wake()
             return Deferred.await(done)
           })
+        )
+      )
+
+    const setDraining = (draining: boolean) =>
+      change((service) =>
+        Effect.succeed({ ...service, metadata: Traits.withDraining(service.metadata, draining) })
       )
 
     return {
@@ -315,16 +355,29 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
           return desired.service
         },
         key,
-        status: SubscriptionRef.get(status),
+        status: Effect.sync(status.get),
         statuses: Stream.takeUntil(status.changes, ({ _tag }) => _tag === "Unregistered"),
         unregister: options.unregister,
-        update
+        update: (metadata) =>
+          change((service) =>
+            Effect.map(Entry.validateService({ ...service, metadata }, []), (checked) => ({
+              ...checked,
+              metadata: Traits.keep(service.metadata, checked.metadata)
+            }))
+          ),
+        setWeight: (weight) =>
+          change((service) =>
+            Effect.map(Traits.withWeight(service.metadata, "weight", weight), (metadata) => ({ ...service, metadata }))
+          ),
+        drain: setDraining(true),
+        resume: setDraining(false)
       },
       first: Effect.suspend(() => reconcile(desired, undefined, true)),
-      keep: Effect.zipRight(
-        Effect.forkScoped(Effect.interruptible(follow)),
-        Effect.asVoid(Effect.forkScoped(Effect.interruptible(loop(0))))
-      ),
+      keep: Effect.map(options.entries.join(key, folder.range, () => wake()), (joined) => {
+        entry = joined
+        wake()
+      }),
+      close,
       holds: (lease) => own?.lease === lease
     }
   })

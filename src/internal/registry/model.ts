@@ -47,6 +47,10 @@ export interface ServiceInfo extends Schema.Schema.Type<typeof ServiceInfo> {}
 export interface ServiceInput extends Omit<ServiceInfo, "metadata"> {
   /** Default: none. */
   readonly metadata?: { readonly [name: string]: string } | undefined
+  /** How many calls this instance is to get, in proportion to others: from 0 to 1,000,000. Unset, it counts as 1. */
+  readonly weight?: number | undefined
+  /** Where this instance runs: balancers prefer those of their own zone. */
+  readonly zone?: string | undefined
 }
 
 /**
@@ -98,13 +102,13 @@ export interface Registration {
   /** The present status, then every change; ends after `Unregistered`. */
   readonly statuses: Stream.Stream<RegistrationStatus>
   /**
-   * Ends the registration before its scope closes: the entry is deleted at once, and not put back. Takes 2 seconds at
+   * Ends the registration before its scope closes: the entry is deleted at once, without draining, and not put back. Takes 2 seconds at
    * most; while etcd is away the delete is repeated in the background. Never fails, and a second call does nothing.
    */
   readonly unregister: Effect.Effect<void>
   /**
    * Replaces the metadata in place, and waits until etcd has them (or until it is known that somebody else holds the
-   * entry: they are used when it comes back). Fails with
+   * entry: they are used when it comes back). Weight, zone and draining stay as they are. Fails with
    *
    * - `InvalidArgument` for what are no metadata
    * - `EtcdError`: refused as `TooLarge` or `InvalidRequest`, the old metadata stay; on any other failure the new ones
@@ -114,6 +118,15 @@ export interface Registration {
   readonly update: (
     metadata: { readonly [name: string]: string }
   ) => Effect.Effect<void, InvalidArgument | EtcdError | NotFound>
+  /** Changes the weight in place: from 0 to 1,000,000. Otherwise like `update`. */
+  readonly setWeight: (weight: number) => Effect.Effect<void, InvalidArgument | EtcdError | NotFound>
+  /**
+   * Stays registered, but asks callers for no new calls: they hear of it within moments, and those that are under way can
+   * end. Fails like `update`; it is written in the end all the same.
+   */
+  readonly drain: Effect.Effect<void, EtcdError | NotFound>
+  /** Takes calls again after `drain`. */
+  readonly resume: Effect.Effect<void, EtcdError | NotFound>
 }
 
 /**

@@ -5,48 +5,46 @@
 
 /** What the choice knows of an instance. */
 export interface Candidate {
-  /** Its share compared with the others; one without a share (0, or no number) gets requests only when no other can. */
+  /** How many requests it is to get, in proportion to others. */
   readonly weight: number
   readonly zone: string | undefined
-  /** About to leave: it gets requests only when no other can. */
   readonly draining: boolean
-  /** What {@link next} owes it; whoever makes a candidate sets it by {@link firstCredit}, and then leaves it alone. */
+  /** What {@link next} owes it: {@link initialCredit} to begin with, and then left alone. */
   credit: number
 }
 
-const hasShare = (weight: number): boolean => weight > 0 && weight < Infinity
-
-/** Those without a share are never chosen together with those who have one. */
-const shareOf = ({ weight }: Candidate): number => hasShare(weight) ? weight : 1
-
-/**
- * A random place in the turn: clients that start at the same moment do not all begin with the same instance. `random` is
- * from 0 to 1.
- */
-export const firstCredit = (weight: number, random: number): number => hasShare(weight) ? weight * random : random
-
-/**
- * Those to choose from: of the instances that need not be avoided those that stay, of these the ones in the own zone; the
- * others only when there is none better. Empty only if all are.
- */
-export const preferred = <A extends Candidate>(
-  all: ReadonlyArray<A>,
-  zone: string | undefined,
-  avoid: (candidate: A) => boolean = () => false
-): ReadonlyArray<A> => {
-  let least = Infinity
-  let chosen: Array<A> = []
-  for (const candidate of all) {
-    const leaves = candidate.draining || !hasShare(candidate.weight)
-    const elsewhere = zone !== undefined && candidate.zone !== zone
-    const rank = (avoid(candidate) ? 4 : 0) + (leaves ? 2 : 0) + (elsewhere ? 1 : 0)
-    if (rank > least) continue
-    if (rank < least) chosen = []
-    least = rank
-    chosen.push(candidate)
-  }
-  return chosen
+export interface Zone {
+  /** The caller's own; `undefined` when all are equally near. */
+  readonly zone: string | undefined
+  /** From how many ready instances on the own zone does without the others. Default: half of those that take requests. */
+  readonly minReadyInZone?: number | undefined
 }
+
+/** A place for a newcomer, by a number from 0 to 1: clients that start together do not all begin with the same instance. */
+export const initialCredit = (weight: number, random: number): number => -random * weight
+
+const takesRequests = ({ draining, weight }: Candidate): boolean => !draining && weight > 0
+
+/**
+ * Of those that are ready, those to choose from: without those that drain or weigh nothing, unless nobody else is there;
+ * those of the own zone, unless they are too few.
+ */
+export const choose = <A extends Candidate>(
+  all: ReadonlyArray<A>,
+  ready: ReadonlyArray<A>,
+  { minReadyInZone, zone }: Zone
+): ReadonlyArray<A> => {
+  const active = ready.filter(takesRequests)
+  if (active.length === 0) return ready
+  if (zone === undefined) return active
+  const isNear = (candidate: A): boolean => candidate.zone === zone
+  const own = active.filter(isNear)
+  const enough = minReadyInZone ?? all.filter((candidate) => takesRequests(candidate) && isNear(candidate)).length / 2
+  return own.length > 0 && own.length >= enough ? own : active
+}
+
+/** Candidates that were chosen together have a weight all, or none has. */
+const shareOf = ({ weight }: Candidate): number => weight > 0 ? weight : 1
 
 /** Those with the least load for their share, the request that is about to be sent included. */
 export const leastLoaded = <A extends Candidate>(

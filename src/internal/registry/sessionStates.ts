@@ -1,6 +1,6 @@
 /** The states of sessions for many listeners: one subscription a session, however many registrations share its lease. */
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Session, SessionState } from "../../Session.js"
@@ -8,13 +8,13 @@ import type { Session, SessionState } from "../../Session.js"
 export type Listener = (state: SessionState) => void
 
 export interface SessionStates {
-  /** Calls the listener with the present state and every change, until the scope closes. */
-  readonly listen: (session: Session, listener: Listener) => Effect.Effect<void, never, Scope.Scope>
+  /** Calls the listener with the present state and every change, until the function is called. */
+  readonly listen: (session: Session, listener: Listener) => Effect.Effect<() => void>
 }
 
 interface Group {
   readonly listeners: Set<Listener>
-  readonly fiber: Fiber.Fiber<void>
+  readonly fiber: Fiber.RuntimeFiber<void>
 }
 
 export const make: Effect.Effect<SessionStates, never, Scope.Scope> = Effect.map(Effect.scope, (scope) => {
@@ -35,28 +35,28 @@ export const make: Effect.Effect<SessionStates, never, Scope.Scope> = Effect.map
         )
     })
 
-  const leave = (session: Session, listener: Listener): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const group = groups.get(session)
-      if (group === undefined) return Effect.void
-      group.listeners.delete(listener)
-      if (group.listeners.size > 0) return Effect.void
-      groups.delete(session)
-      return Fiber.interruptFork(group.fiber)
-    })
+  const leave = (session: Session, listener: Listener): void => {
+    const group = groups.get(session)
+    if (group === undefined) return
+    group.listeners.delete(listener)
+    if (group.listeners.size > 0) return
+    groups.delete(session)
+    group.fiber.unsafeInterruptAsFork(group.fiber.id())
+  }
 
   return {
     listen: (session, listener) =>
-      Effect.acquireRelease(
-        Effect.suspend(() => {
-          const group = groups.get(session)
-          return group === undefined ? begin(session) : Effect.succeed(group)
-        }).pipe(
-          Effect.tap(({ listeners }) => Effect.sync(() => listeners.add(listener))),
-          Effect.zipRight(session.state),
-          Effect.map(listener)
-        ),
-        () => leave(session, listener)
+      Effect.suspend(() => {
+        const group = groups.get(session)
+        return group === undefined ? begin(session) : Effect.succeed(group)
+      }).pipe(
+        Effect.tap(({ listeners }) => Effect.sync(() => listeners.add(listener))),
+        Effect.zipRight(session.state),
+        Effect.map((state) => {
+          listener(state)
+          return () => leave(session, listener)
+        }),
+        Effect.uninterruptible
       )
   }
 })

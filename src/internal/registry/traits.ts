@@ -1,5 +1,7 @@
 /** What balancers read of an instance: its weight, its zone, whether it drains. It travels in the metadata. */
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
+import { InvalidArgument } from "../../EtcdError.js"
 import type { ServiceInfo } from "./model.js"
 
 /** The names in the metadata. Go's `coord` passes them over. */
@@ -23,3 +25,47 @@ export const zone = (service: Pick<ServiceInfo, "metadata">): Option.Option<stri
 
 export const isDraining = (service: Pick<ServiceInfo, "metadata">): boolean =>
   get(service, names.draining) === "true"
+
+type Metadata = ServiceInfo["metadata"]
+
+const set = (metadata: Metadata, name: string, value: string | undefined): Metadata => {
+  const { [name]: _, ...others } = metadata
+  return value === undefined ? others : { ...others, [name]: value }
+}
+
+export const withWeight = (
+  metadata: Metadata,
+  argument: string,
+  weight: number
+): Either.Either<Metadata, InvalidArgument> =>
+  typeof weight === "number" && weight >= 0 && weight <= maxWeight
+    ? Either.right(set(metadata, names.weight, String(weight)))
+    : Either.left(
+      new InvalidArgument({ argument, value: String(weight), problem: `must be a number from 0 to ${maxWeight}` })
+    )
+
+export const withZone = (
+  metadata: Metadata,
+  argument: string,
+  zone: string
+): Either.Either<Metadata, InvalidArgument> =>
+  typeof zone === "string" && /^[^\s\p{Cc}\p{Surrogate}]+$/u.test(zone)
+    ? Either.right(set(metadata, names.zone, zone))
+    : Either.left(
+      new InvalidArgument({
+        argument,
+        value: String(zone),
+        problem: "must not be empty, nor contain blanks or control characters"
+      })
+    )
+
+export const withDraining = (metadata: Metadata, draining: boolean): Metadata =>
+  set(metadata, names.draining, draining ? "true" : undefined)
+
+/** Other metadata with the traits of the old ones, except where the new ones name them. */
+export const keep = (old: Metadata, next: Metadata): Metadata => ({
+  ...Object.fromEntries(
+    Object.values(names).filter((name) => Object.hasOwn(old, name)).map((name) => [name, old[name]])
+  ),
+  ...next
+})

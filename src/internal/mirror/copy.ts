@@ -1,0 +1,203 @@
+/**
+ * The copy under a mirror: how it is read, followed and compared with etcd.
+ */
+import * as Chunk from "effect/Chunk"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import * as HashMap from "effect/HashMap"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { EtcdClient, Watch, WatchError, WatchEvent } from "../../EtcdClient.js"
+import type { EtcdError } from "../../EtcdError.js"
+import type { Change, MirrorState } from "../../Mirror.js"
+import type { KeyRange, KeyValue } from "../../Txn.js"
+import { inBackground } from "../background.js"
+import { toBinary } from "../bytes.js"
+import { losesEvents } from "../serverVersion.js"
+import type { MirrorLog } from "./log.js"
+import * as Log from "./log.js"
+
+export interface Copy {
+  readonly log: MirrorLog
+  /** Waits until the copy was read once. Fails when etcd refuses. */
+  readonly ready: Effect.Effect<void, EtcdError>
+  readonly state: Effect.Effect<MirrorState>
+}
+
+export interface CopyOptions {
+  /** So many changes are kept for those who read them later. */
+  readonly maxEvents: number
+  /**
+   * Told at once of what leads from one state to the next, the first time of what leads from none: for those who have no
+   * time for a fibre of their own. All changes of a call belong together.
+   */
+  readonly onChanges?: ((changes: ReadonlyArray<Change>) => void) | undefined
+}
+
+/** Where the server loses events around compactions without a word, the copy is compared with it this often. */
+const verifyInterval = Duration.minutes(1)
+/** How long an event may be on its way before its absence counts as its loss. */
+const verifyGrace = Duration.seconds(5)
+
+const retryDelays = Schedule.exponential("100 millis").pipe(
+  Schedule.either(Schedule.spaced("2 seconds")),
+  Schedule.jittered
+)
+
+/** What will not get better by itself; a reader that waits for the first copy should hear of it. */
+const isRefusal = (error: EtcdError): boolean => error.reason !== "Unavailable" && error.reason !== "DeadlineExceeded"
+
+/** A copy of all keys in the range, until the scope closes. */
+export const make = (
+  client: EtcdClient["Type"],
+  range: KeyRange,
+  { maxEvents, onChanges }: CopyOptions
+): Effect.Effect<Copy, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const log = Log.make(maxEvents, onChanges)
+    let staleSince: { readonly millis: number; readonly reason: string } | undefined
+    let refused: EtcdError | undefined
+    /** The connection under which the copy was last compared with etcd. */
+    let compared = yield* client.watchConnection.get
+    let waitingForFirst = Deferred.unsafeMake<void, EtcdError>(FiberId.none)
+
+    const list: Effect.Effect<{ entries: HashMap.HashMap<string, KeyValue>; revision: bigint }, EtcdError> = Effect.gen(
+      function*() {
+        const pages = yield* Stream.runCollect(client.pages(range))
+        const entries = HashMap.beginMutation(HashMap.empty<string, KeyValue>())
+        for (const { kvs } of pages) {
+          for (const kv of kvs) HashMap.set(entries, toBinary(kv.key), kv)
+        }
+        return {
+          entries: HashMap.endMutation(entries),
+          revision: Option.match(Chunk.head(pages), { onNone: () => 0n, onSome: ({ header }) => header.revision })
+        }
+      }
+    )
+
+    /** Whether etcd has begun a new history since the copy was read. */
+    let newEpoch = false
+
+    /** Lists, compares with what there was, and passes the difference on. */
+    const load: Effect.Effect<bigint, EtcdError> = Effect.map(list, ({ entries, revision }) => {
+      const replaced = newEpoch || log.contradicts(entries, revision)
+      log.replace({ entries, revision, epoch: (log.current()?.epoch ?? 0) + (replaced ? 1 : 0) })
+      newEpoch = false
+      staleSince = undefined
+      refused = undefined
+      Deferred.unsafeDone(waitingForFirst, Effect.void)
+      return revision
+    })
+
+    const follow = ({ next }: Watch, revision: bigint): Effect.Effect<never, WatchError> =>
+      Effect.forever(Effect.map(next, (events) => {
+        // The list has what came between the creation of the watch and the reading.
+        const isNew = ({ kv }: WatchEvent): boolean => kv.modRevision > revision
+        const news = isNew(events[0]) ? events : events.filter(isNew)
+        if (news.length > 0) log.append(news)
+      }))
+
+    const failed = (error: EtcdError): Effect.Effect<void> =>
+      Effect.clockWith((clock) =>
+        Effect.suspend(() => {
+          staleSince ??= { millis: clock.unsafeCurrentTimeMillis(), reason: error.message }
+          if (log.current() === undefined) {
+            refused = error
+            if (isRefusal(error)) {
+              // Those who wait now hear of it; those who come later wait for the next attempt.
+              Deferred.unsafeDone(waitingForFirst, Effect.fail(error))
+              waitingForFirst = Deferred.unsafeMake(FiberId.none)
+            }
+          }
+          return Effect.logDebug(`mirror reads again: ${error.message}`)
+        })
+      )
+
+    /**
+     * Watches from now on, and then lists: a watch that begins in the past would wait for etcd's synchronisation loop, up
+     * to 100 ms, if anything was written meanwhile. Ends when the copy has to be read again.
+     */
+    const stay: Effect.Effect<void, EtcdError> = Effect.scoped(Effect.gen(function*() {
+      const watch = yield* client.openWatch(range)
+      compared = yield* client.watchConnection.get
+      const revision = yield* load
+      // Of another history than the watch.
+      if (revision < watch.revision) return
+      yield* Effect.raceFirst(follow(watch, revision), suspicion)
+      // At once: it may take a while until another watch stands.
+      yield* load
+    })).pipe(
+      Effect.catchTags({
+        WatchCompacted: () => Effect.void,
+        WatchNewEpoch: () =>
+          Effect.sync(() => {
+            newEpoch = true
+          })
+      })
+    )
+
+    /** Whether the copy lacks what etcd has had for a while. */
+    const differs: Effect.Effect<boolean, EtcdError> = Effect.gen(function*() {
+      const there = yield* list
+      yield* Effect.sleep(verifyGrace)
+      return log.lacks(there.entries, there.revision)
+    })
+
+    /**
+     * Succeeds after every new connection: it may be to an etcd that lost its data and has since reached the copy's
+     * revision, which no number in a header gives away.
+     */
+    const reconnected: Effect.Effect<unknown> = Effect.suspend(() => client.watchReconnected(compared)).pipe(
+      Effect.tap((connection) =>
+        Effect.sync(() => {
+          compared = connection
+        })
+      ),
+      // Not all clients of the cluster at the same moment.
+      Effect.zipRight(Effect.flatMap(Random.nextRange(0, 1_000), Effect.sleep))
+    )
+
+    /** Ends when the copy has to be read again although the watch goes on. */
+    const suspicion: Effect.Effect<void> = client.serverVersion.pipe(
+      Effect.catchAll(() => Effect.succeed("")),
+      Effect.flatMap((version) =>
+        // Some servers lose events around compactions without a word.
+        losesEvents(version) ? Effect.raceFirst(reconnected, Effect.sleep(verifyInterval)) : reconnected
+      ),
+      Effect.zipRight(Effect.retry(differs, retryDelays)),
+      Effect.repeat({ until: (different) => different }),
+      Effect.orDie,
+      Effect.asVoid
+    )
+
+    // Refused or out of reach: again with pauses, for as long as it takes.
+    yield* stay.pipe(
+      Effect.tapError(failed),
+      Effect.retry(retryDelays),
+      Effect.orDie,
+      Effect.forever,
+      inBackground("mirror"),
+      Effect.forkScoped
+    )
+
+    const ready: Copy["ready"] = Effect.suspend(() =>
+      log.current() === undefined ? Deferred.await(waitingForFirst) : Effect.void
+    )
+
+    const state = Effect.map(client.watchConnection.get, (connection): MirrorState => {
+      if (log.current() === undefined) return { _tag: "Loading", error: Option.fromNullable(refused) }
+      if (staleSince !== undefined) {
+        return { _tag: "Stale", sinceMillis: staleSince.millis, reason: staleSince.reason }
+      }
+      return connection._tag === "Connected"
+        ? { _tag: "Following" }
+        : { _tag: "Stale", sinceMillis: connection.sinceMillis, reason: connection.reason }
+    })
+
+    return { log, ready, state }
+  })

@@ -1,0 +1,90 @@
+/** Nothing is lost: instances are restarted one after another under a constant load of calls. */
+import { assert, describe, it } from "@effect/vitest"
+import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import * as Grpc from "../../src/Grpc.js"
+import * as Certificates from "../support/certificates.js"
+import type { ServerOptions } from "./echo.js"
+import { Echo } from "./echo.js"
+import type { Instance } from "./support.js"
+import { call, instance, load, memory, noFailures, reaches } from "./support.js"
+
+const authority = Certificates.authority("effect-coord test authority")
+
+const serverTls = (hosts: ReadonlyArray<string>): ServerOptions => {
+  const { cert, key } = authority.issue("server", hosts)
+  return {
+    credentials: grpc.ServerCredentials.createSsl(null, [{
+      cert_chain: Buffer.from(cert),
+      private_key: Buffer.from(key)
+    }])
+  }
+}
+
+const rolling = (options: Grpc.ConnectionOptions, serverOptions: ServerOptions = {}) =>
+  Effect.gen(function*() {
+    const instances: Array<Instance> = []
+    for (let i = 0; i < 20; i++) instances.push(yield* instance("echo", `i-${i}`, serverOptions))
+    const client = yield* Grpc.client(Echo, "echo", options)
+    yield* call(client)
+    const calls = yield* load(client)
+    yield* calls.more(200)
+    for (let i = 0; i < 3; i++) {
+      const old = instances[i]
+      yield* old.registration.drain
+      yield* old.stop
+      yield* old.close
+      yield* calls.more(50)
+      const fresh = yield* instance("echo", `i-${i}`, serverOptions)
+      assert.notStrictEqual(fresh.port, old.port)
+      // Of pick_first, one instance has them all.
+      if (options.policy !== "pick_first") yield* reaches(client, fresh)
+      yield* calls.more(50)
+    }
+    yield* calls.stop
+    yield* noFailures(calls)
+    yield* Effect.log(`${yield* calls.calls} calls, none failed`)
+  }).pipe(Effect.provide(memory))
+
+describe("a rolling restart loses no call", () => {
+  const policies: ReadonlyArray<Grpc.Policy> = ["weighted", "round_robin", "pick_first"]
+
+  it.scopedLive.each(policies)("%s", (policy) => rolling({ policy }))
+
+  it.scopedLive.each(policies)(
+    "%s, over TLS",
+    (policy) =>
+      rolling({ policy, tls: { ca: authority.cert, serverName: "echo.internal" } }, serverTls(["echo.internal"]))
+  )
+})
+
+describe("TLS", () => {
+  it.scopedLive("expects the service's name in certificates", () =>
+    Effect.gen(function*() {
+      yield* instance("billing/api", "a", serverTls(["billing-api"]))
+      const client = yield* Grpc.client(Echo, "billing/api", { tls: { ca: authority.cert } })
+      assert.strictEqual(yield* call(client), "a")
+      const other = yield* Grpc.client(Echo, "billing/api", { tls: { ca: authority.cert, serverName: "billing" } })
+      const error = yield* Effect.flip(call(other))
+      assert.strictEqual(error.code, grpc.status.UNAVAILABLE)
+      assert.match(error.details, /altnames/)
+      const strangers = Certificates.authority("another authority")
+      const stranger = yield* Grpc.client(Echo, "billing/api", { tls: { ca: strangers.cert } })
+      assert.strictEqual((yield* Effect.flip(call(stranger))).code, grpc.status.UNAVAILABLE)
+    }).pipe(Effect.provide(memory)))
+
+  it.scopedLive("takes credentials of grpc-js", () =>
+    Effect.gen(function*() {
+      yield* instance("echo", "a", serverTls(["echo"]))
+      const credentials = grpc.credentials.createSsl(Buffer.from(authority.cert))
+      const client = yield* Grpc.client(Echo, "echo", { credentials })
+      assert.strictEqual(yield* call(client), "a")
+    }).pipe(Effect.provide(memory)))
+
+  it.scopedLive("reaches services of any name", () =>
+    Effect.forEach(["user.1", "12", "a b@c:d#e?f%g", "größe/x"], (name) =>
+      Effect.gen(function*() {
+        yield* instance(name, "a")
+        assert.strictEqual(yield* call(yield* Grpc.client(Echo, name)), "a")
+      })).pipe(Effect.provide(memory)))
+})

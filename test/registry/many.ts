@@ -1,0 +1,15 @@
+/** What the test of many registrations and watchers and its processes say to each other. */
+
+export type Order = "measure" | "end"
+
+/** In MiB: what is in use without garbage, before and with all of them; and what the process occupies. */
+export interface Usage {
+  readonly used: number
+  readonly resident: number
+}
+
+export type Report =
+  | { readonly _tag: "Ready"; readonly count: number; readonly idle: Usage; readonly busy: Usage }
+  /** When the change reached the watchers, in milliseconds of the wall clock, earliest first. */
+  | { readonly _tag: "Reached"; readonly at: ReadonlyArray<number> }
+  | { readonly _tag: "Ended"; readonly after: Usage }
