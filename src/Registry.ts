@@ -28,6 +28,7 @@ import * as Keepers from "./internal/registry/keeper.js"
 import * as Layouts from "./internal/registry/layouts.js"
 import * as model from "./internal/registry/model.js"
 import * as OwnEntries from "./internal/registry/ownEntries.js"
+import * as Pulled from "./internal/registry/pulled.js"
 import * as SessionStates from "./internal/registry/sessionStates.js"
 import * as Workers from "./internal/registry/workers.js"
 import * as validate from "./internal/validate.js"
@@ -417,11 +418,8 @@ export const make = (
         Effect.withSpan("Registry.services", { captureStackTrace: false })
       ),
       follow,
-      watch: (name) =>
-        Stream.unwrapScoped(
-          Effect.map(Effect.flatMap(follow(name), ({ reader }) => reader), Stream.repeatEffectChunk)
-        ),
-      instances: (name) => Stream.unwrapScoped(Effect.map(follow(name), ({ lists }) => lists)),
+      watch: (name) => Pulled.stream(Effect.flatMap(follow(name), ({ reader }) => reader)),
+      instances: (name) => Pulled.stream(Effect.flatMap(follow(name), ({ listReader }) => listReader)),
       instancesState: (name) => Effect.scoped(Effect.flatMap(follow(name), ({ latest }) => latest))
     }
   })
@@ -512,7 +510,7 @@ export const follow = (
  * @category accessors
  */
 export const watch = (name: string): Stream.Stream<model.ServiceEvent, InvalidArgument | EtcdError, Registry> =>
-  Stream.unwrap(Effect.map(Registry, (registry) => registry.watch(name)))
+  Pulled.from(Registry, (registry) => registry.watch(name))
 
 /**
  * `instances` of the context's {@link Registry}.
@@ -523,7 +521,7 @@ export const watch = (name: string): Stream.Stream<model.ServiceEvent, InvalidAr
 export const instances = (
   name: string
 ): Stream.Stream<ReadonlyArray<model.ServiceInfo>, InvalidArgument | EtcdError, Registry> =>
-  Stream.unwrap(Effect.map(Registry, (registry) => registry.instances(name)))
+  Pulled.from(Registry, (registry) => registry.instances(name))
 
 /**
  * `instancesState` of the context's {@link Registry}.

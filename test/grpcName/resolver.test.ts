@@ -108,7 +108,7 @@ describe("channels", () => {
     test(Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
       yield* instance("echo", "a")
-      const other = yield* Layer.build(registry)
+      const other = yield* Layer.build(registry(TestEtcd.client()))
       yield* etcd.down
       const client = yield* Effect.provide(Grpc.client(Echo, "echo", { connectTimeout: "300 millis" }), other)
       const error = yield* Effect.flip(call(client))

@@ -2,12 +2,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
+import * as EtcdClient from "../../src/EtcdClient.js"
 import * as Grpc from "../../src/Grpc.js"
 import * as Certificates from "../support/certificates.js"
+import * as EtcdServer from "../support/EtcdServer.js"
 import type { ServerOptions } from "./echo.js"
 import { Echo } from "./echo.js"
-import type { Instance } from "./support.js"
-import { call, instance, load, memory, noFailures, reaches } from "./support.js"
+import type { Instance, Load } from "./support.js"
+import { call, instance, load, memory, noFailures, reaches, registry, untilEffect } from "./support.js"
 
 const authority = Certificates.authority("effect-coord test authority")
 
@@ -21,6 +23,16 @@ const serverTls = (hosts: ReadonlyArray<string>): ServerOptions => {
   }
 }
 
+/** Waits until the others get all calls. */
+const unused = ({ calls, id }: Instance, load: Load) =>
+  untilEffect(
+    `${id} gets no calls`,
+    Effect.suspend(() => {
+      const before = calls()
+      return Effect.map(load.more(40), () => calls() === before)
+    })
+  )
+
 const rolling = (options: Grpc.ConnectionOptions, serverOptions: ServerOptions = {}) =>
   Effect.gen(function*() {
     const instances: Array<Instance> = []
@@ -32,7 +44,14 @@ const rolling = (options: Grpc.ConnectionOptions, serverOptions: ServerOptions =
     for (let i = 0; i < 3; i++) {
       const old = instances[i]
       yield* old.registration.drain
-      yield* old.stop
+      if (i === 1) {
+        // One that does not let calls end by itself, and whose entry stays for a while.
+        yield* unused(old, calls)
+        yield* old.kill
+        yield* calls.more(50)
+      } else {
+        yield* old.stop
+      }
       yield* old.close
       yield* calls.more(50)
       const fresh = yield* instance("echo", `i-${i}`, serverOptions)
@@ -44,18 +63,27 @@ const rolling = (options: Grpc.ConnectionOptions, serverOptions: ServerOptions =
     yield* calls.stop
     yield* noFailures(calls)
     yield* Effect.log(`${yield* calls.calls} calls, none failed`)
-  }).pipe(Effect.provide(memory))
+  })
 
 describe("a rolling restart loses no call", () => {
   const policies: ReadonlyArray<Grpc.Policy> = ["weighted", "round_robin", "pick_first"]
 
-  it.scopedLive.each(policies)("%s", (policy) => rolling({ policy }))
+  it.scopedLive.each(policies)("%s", (policy) => Effect.provide(rolling({ policy }), memory))
 
   it.scopedLive.each(policies)(
     "%s, over TLS",
     (policy) =>
-      rolling({ policy, tls: { ca: authority.cert, serverName: "echo.internal" } }, serverTls(["echo.internal"]))
+      Effect.provide(
+        rolling({ policy, tls: { ca: authority.cert, serverName: "echo.internal" } }, serverTls(["echo.internal"])),
+        memory
+      )
   )
+
+  it.scopedLive("over a real etcd", () =>
+    Effect.gen(function*() {
+      const { endpoint } = yield* EtcdServer.make()
+      yield* Effect.provide(rolling({}), registry(EtcdClient.layer({ endpoints: endpoint })))
+    }))
 })
 
 describe("TLS", () => {

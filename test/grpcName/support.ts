@@ -8,21 +8,17 @@ import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { EtcdClient } from "../../src/EtcdClient.js"
-import type { InvalidArgument } from "../../src/EtcdError.js"
 import * as Registry from "../../src/Registry.js"
 import * as Session from "../../src/Session.js"
 import * as TestEtcd from "../../src/testing.js"
 import type { Echo, Server, ServerOptions } from "./echo.js"
 import { server } from "./echo.js"
 
-/** A process with a registry, on the embedded etcd. */
-export const registry: Layer.Layer<
-  Registry.Registry | EtcdClient | Session.Sessions,
-  InvalidArgument,
-  TestEtcd.TestEtcd
-> = Registry.layer().pipe(Layer.provideMerge(Session.layer), Layer.provideMerge(TestEtcd.client()))
+/** A process with a registry. */
+export const registry = <E, R>(client: Layer.Layer<EtcdClient, E, R>) =>
+  Registry.layer().pipe(Layer.provideMerge(Session.layer), Layer.provideMerge(client))
 
-export const memory = Layer.provideMerge(registry, TestEtcd.layer())
+export const memory = Layer.provideMerge(registry(TestEtcd.client()), TestEtcd.layer())
 
 export interface Instance extends Server {
   readonly registration: Registry.Registration

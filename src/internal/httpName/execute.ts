@@ -81,7 +81,7 @@ export const make = ({
       const whole = Failure.isWhole(request.body)
 
       const choose = (now: bigint): Attempt | undefined => {
-        const chosen = instances.begin(now, (instance) => !tried.has(instance))
+        const chosen = instances.begin(now, tried)
         if (chosen !== undefined) tried.add(chosen.instance)
         return chosen
       }
@@ -120,7 +120,7 @@ export const make = ({
     const origin = Address.originOf(request.url)
     return attempt(
       (now) =>
-        instances.begin(now, (instance) => Address.originOf(Address.origin(protocol, instance.service)) === origin),
+        instances.beginWith(now, (instance) => Address.originOf(Address.origin(protocol, instance.service)) === origin),
       () => request,
       () =>
         new RequestError({

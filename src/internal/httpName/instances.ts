@@ -56,8 +56,10 @@ export interface Instances {
   /** Takes the list as it is now; what is known of those that are still there at the same address is kept. */
   readonly update: (services: ReadonlyArray<ServiceInfo>) => void
   readonly all: () => ReadonlyArray<Instance>
-  /** Chooses among those that may be, and begins an attempt; `undefined` when none may. */
-  readonly begin: (now: bigint, may: (instance: Instance) => boolean) => Attempt | undefined
+  /** Chooses among those that were not tried yet, and begins an attempt; `undefined` when all were. */
+  readonly begin: (now: bigint, tried: ReadonlySet<Instance>) => Attempt | undefined
+  /** Begins an attempt with the one that is meant, if it is there. */
+  readonly beginWith: (now: bigint, isMeant: (instance: Instance) => boolean) => Attempt | undefined
   /** It has registered anew: its failures are of the past. */
   readonly registered: (id: string) => void
 }
@@ -77,6 +79,9 @@ const min = (a: bigint, b: bigint): bigint => a < b ? a : b
 export const make = ({ maxPause, pause, policy, random, zone }: Options): Instances => {
   let last: ReadonlyArray<ServiceInfo> | undefined
   let entries: ReadonlyArray<Entry> = []
+  /** Those to choose from while all goes well: the list may be long, and a request must not go through it many times. */
+  let usual: ReadonlyArray<Entry> | undefined
+  const failing = new Set<Entry>()
 
   const entryOf = (service: ServiceInfo, known: Entry | undefined): Entry => {
     const traits = traitsOf(service)
@@ -97,6 +102,19 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
     if (entry.failures > 0 && now < entry.pausedUntil) return
     entry.pausedUntil = now + min(maxPause, pause * 2n ** BigInt(Math.min(entry.failures, 32)))
     entry.failures += 1
+    failing.add(entry)
+  }
+
+  const forgive = (entry: Entry): void => {
+    entry.failures = 0
+    failing.delete(entry)
+  }
+
+  const candidates = (now: bigint, tried: ReadonlySet<Instance>): ReadonlyArray<Entry> => {
+    if (tried.size === 0 && failing.size === 0) return usual ??= Pick.choose(entries, entries, { zone })
+    const untried = entries.filter((entry) => !tried.has(entry))
+    const fit = untried.filter((entry) => !isPaused(entry, now))
+    return Pick.choose(entries, fit.length > 0 ? fit : untried, { zone })
   }
 
   const attempt = (entry: Entry, now: bigint): Attempt => {
@@ -108,7 +126,7 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
       end: (outcome, now) => {
         entry.inFlight -= 1
         if (probes) entry.probed = false
-        if (outcome === "Reached") entry.failures = 0
+        if (outcome === "Reached" && entry.failures > 0) forgive(entry)
         if (outcome === "Failed") fail(entry, now)
       },
       beginReading: () => {
@@ -138,17 +156,22 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
       last = services
       const known = new Map(entries.map((entry) => [entry.service.id, entry]))
       entries = services.map((service) => entryOf(service, known.get(service.id)))
+      usual = undefined
+      const present = new Set(entries)
+      failing.forEach((entry) => present.has(entry) || failing.delete(entry))
     },
     all: () => entries,
-    begin: (now, may) => {
-      const allowed = entries.filter(may)
-      const fit = allowed.filter((entry) => !isPaused(entry, now))
-      const chosen = next(Pick.choose(entries, fit.length > 0 ? fit : allowed, { zone }))
+    begin: (now, tried) => {
+      const chosen = next(candidates(now, tried))
       return chosen === undefined ? undefined : attempt(chosen, now)
+    },
+    beginWith: (now, isMeant) => {
+      const meant = entries.find(isMeant)
+      return meant === undefined ? undefined : attempt(meant, now)
     },
     registered: (id) => {
       const entry = entries.find(({ service }) => service.id === id)
-      if (entry !== undefined) entry.failures = 0
+      if (entry !== undefined) forgive(entry)
     }
   }
 }

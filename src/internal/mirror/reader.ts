@@ -112,7 +112,7 @@ const reading = (
 
     let begun = false
     return Effect.suspend(() => {
-      if (begun) return pull
+      if (begun) return Effect.map(pull, (all) => all.filter(({ changes }) => changes.length > 0))
       begun = true
       const changes = sorted(first.entries).map((kv): Change => ({ _tag: "Put", kv, previous: undefined }))
       return Effect.succeed([{ changes, gap: true }])

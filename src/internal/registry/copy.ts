@@ -12,6 +12,7 @@ import { toBinary, toText } from "../bytes.js"
 import { sorted } from "../mirror/log.js"
 import type { Folder } from "./entry.js"
 import * as Lasting from "./lasting.js"
+import * as Pulled from "./pulled.js"
 import type { Followed, Instances, InstancesState, ServiceEvent, ServiceInfo, SkippedEntry } from "./model.js"
 
 const problemOf = ({ key, modRevision }: KeyValue, problem: string): SkippedEntry => ({
@@ -52,6 +53,8 @@ const sameList = (a: ReadonlyArray<ServiceInfo>, b: ReadonlyArray<ServiceInfo>):
 export interface Copy extends Followed {
   /** The present instances as puts, then every change: a part at every run of what this gives. For one consumer. */
   readonly reader: Effect.Effect<Effect.Effect<Chunk.Chunk<ServiceEvent>>, EtcdError, Scope.Scope>
+  /** The present list, then the newest whenever it is another one: the same way. */
+  readonly listReader: Effect.Effect<Effect.Effect<Chunk.Chunk<ReadonlyArray<ServiceInfo>>>, EtcdError>
   /** Looks again how fresh the copy is. */
   readonly refresh: Effect.Effect<void>
 }
@@ -214,6 +217,17 @@ export const make = (
       })
     )
 
+    const listReader: Copy["listReader"] = Effect.map(present, (first) => {
+      let seen: Instances | undefined
+      const next: Effect.Effect<Chunk.Chunk<ReadonlyArray<ServiceInfo>>> = Effect.suspend(() => {
+        const now = current ?? first
+        const news = seen === undefined || seen.services !== now.services
+        seen = now
+        return news ? Effect.succeed(Chunk.of(now.services)) : Effect.zipRight(changedFrom(now), next)
+      })
+      return next
+    })
+
     return {
       current: () => current,
       onChange,
@@ -224,17 +238,9 @@ export const make = (
         state._tag === "Loading"
           ? Effect.succeed({ instances: [], skipped: [], state })
           : Effect.map(Effect.orDie(present), ({ services }) => ({ instances: services, skipped, state }))),
-      events: Stream.unwrapScoped(Effect.map(reader, Stream.repeatEffectChunk)),
+      events: Pulled.stream(reader),
       reader,
-      lists: Stream.unwrap(Effect.map(present, (first) => {
-        let seen: Instances | undefined
-        const next: Effect.Effect<ReadonlyArray<ServiceInfo>> = Effect.suspend(() => {
-          const now = current ?? first
-          const news = seen === undefined || seen.services !== now.services
-          seen = now
-          return news ? Effect.succeed(now.services) : Effect.zipRight(changedFrom(now), next)
-        })
-        return Stream.repeatEffect(next)
-      }))
+      lists: Pulled.stream(listReader),
+      listReader
     }
   })

@@ -51,9 +51,16 @@ export const leastLoaded = <A extends Candidate>(
   candidates: ReadonlyArray<A>,
   inFlight: (candidate: A) => number
 ): ReadonlyArray<A> => {
-  const load = (candidate: A): number => (inFlight(candidate) + 1) / shareOf(candidate)
-  const least = Math.min(...candidates.map(load))
-  return candidates.filter((candidate) => load(candidate) === least)
+  let least = Infinity
+  let chosen: Array<A> = []
+  for (const candidate of candidates) {
+    const load = (inFlight(candidate) + 1) / shareOf(candidate)
+    if (load > least) continue
+    if (load < least) chosen = []
+    least = load
+    chosen.push(candidate)
+  }
+  return chosen
 }
 
 /**
