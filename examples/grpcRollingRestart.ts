@@ -99,7 +99,7 @@ run(Effect.gen(function*() {
   for (const [index, stop] of stops.entries()) {
     yield* stop
     yield* Effect.log(`${ids[index]}, version 1, is gone`)
-    yield* started(instance(ids[index], "2"))
+    stops[index] = yield* started(instance(ids[index], "2"))
   }
   yield* Effect.sleep("300 millis")
 

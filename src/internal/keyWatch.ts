@@ -1,4 +1,4 @@
-/** Waiting for one key to go: the predecessor in a queue, or one's own key that somebody deletes by hand. */
+/** Waiting for one key to go: one's own key that somebody deletes by hand. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"

@@ -14,14 +14,17 @@ import { call, instance, memory, reaches, shares, until, untilEffect } from "./s
 
 /** Accepts connections and says nothing. */
 const silent = Effect.acquireRelease(
-  Effect.async<{ readonly port: number; readonly close: () => void }>((resume) => {
+  Effect.async<{ readonly port: number; readonly accepted: () => number; readonly close: () => void }>((resume) => {
     const sockets = new Set<Net.Socket>()
+    let accepted = 0
     const own = Net.createServer((socket) => {
+      accepted++
       sockets.add(socket.on("error", () => {}).once("close", () => sockets.delete(socket)))
     })
     own.listen(0, "127.0.0.1", () =>
       resume(Effect.succeed({
         port: (own.address() as Net.AddressInfo).port,
+        accepted: () => accepted,
         close: () => {
           own.close()
           sockets.forEach((socket) => socket.destroy())
@@ -84,6 +87,30 @@ describe.each(policies)("%s", (policy) => {
       yield* until("it has stopped connecting", () => connecting() === before)
     }).pipe(Effect.provide(memory)))
 })
+
+it.scopedLive.each(["weighted", "round_robin"] as const)(
+  "%s does not go on connecting to one that has left",
+  (policy) =>
+    Effect.gen(function*() {
+      const gone = yield* silent
+      const stays = yield* silent
+      const register = (id: string, port: number) => Registry.register({ id, name: "echo", address: "127.0.0.1", port })
+      const registration = yield* register("gone", gone.port)
+      yield* register("stays", stays.port)
+      const client = yield* Grpc.client(Echo, "echo", {
+        policy,
+        connectTimeout: "20 millis",
+        channelOptions: { "grpc.max_reconnect_backoff_ms": 100 }
+      })
+      client.getChannel().getConnectivityState(true)
+      yield* until("it tries again and again", () => gone.accepted() > 2 && stays.accepted() > 2)
+      yield* registration.unregister
+      // What it is waiting for at that moment may still come about.
+      const before = [gone.accepted(), stays.accepted()]
+      yield* until("it tries the other", () => stays.accepted() > before[1] + 8)
+      assert.isAtMost(gone.accepted(), before[0] + 2)
+    }).pipe(Effect.provide(memory))
+)
 
 describe("addresses", () => {
   const construct = () => {}

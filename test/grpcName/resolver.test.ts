@@ -181,7 +181,7 @@ describe("channels", () => {
   it.scopedLive("refuse what they cannot do, naming the option", () =>
     test(Effect.gen(function*() {
       const refused = (options: Grpc.ConnectionOptions, name = "echo") =>
-        Effect.map(Effect.flip(Grpc.getConnection(name, options)), ({ argument }) => argument)
+        Effect.map(Effect.flip(Effect.asVoid(Grpc.getConnection(name, options))), ({ argument }) => argument)
       assert.strictEqual(yield* refused({}, "/echo"), "name")
       assert.strictEqual(yield* refused({ policy: "random" as Grpc.Policy }), "policy")
       assert.strictEqual(yield* refused({ zone: "" }), "zone")

@@ -87,8 +87,12 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
     const traits = traitsOf(service)
     const moved = known?.service.address !== service.address || known.service.port !== service.port
     if (known !== undefined && !moved) return Object.assign(known, traits)
+    // Field by field: reading an object that was made by spreading is many times slower, and each choice reads them all.
     return {
-      ...traits,
+      service,
+      weight: traits.weight,
+      zone: traits.zone,
+      draining: traits.draining,
       credit: Pick.initialCredit(policy === "roundRobin" ? 1 : traits.weight, random()),
       inFlight: 0,
       failures: 0,

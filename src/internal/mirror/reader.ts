@@ -28,6 +28,108 @@ interface OwnWatch {
 
 type Told = Pick<Batch, "changes" | "gap">
 
+const withoutEmpty = (told: ReadonlyArray<Told>): ReadonlyArray<Told> => told.filter(({ changes }) => changes.length > 0)
+
+/** One who reads. A class, so that thousands share their code: the parts of each are made when they are run. */
+class Reading {
+  readonly log: MirrorLog
+  readonly replay: Replay
+  readonly first: Snapshot
+  seen: Snapshot
+  number: number
+  own: OwnWatch | undefined = undefined
+  begun = false
+
+  constructor(log: MirrorLog, replay: Replay, earlier: Snapshot) {
+    this.log = log
+    this.replay = replay
+    // Taken together, in one step: the state, and the number of what follows it.
+    this.first = this.seen = log.current() ?? earlier
+    this.number = log.next()
+  }
+
+  leaveReplay(): Effect.Effect<void> {
+    const leaving = this.own
+    this.own = undefined
+    return leaving === undefined ? Effect.void : Scope.close(leaving.scope, Exit.void)
+  }
+
+  /** The reader is told what leads to `to`, and goes on with the log there. */
+  jump(to: Snapshot, continueAt: number): Effect.Effect<ReadonlyArray<Told>> {
+    return Effect.map(this.leaveReplay(), () => {
+      const changes = difference(this.seen.entries, to)
+      this.seen = to
+      this.number = continueAt
+      return [{ changes, gap: true }]
+    })
+  }
+
+  jumpToPresent(): Effect.Effect<ReadonlyArray<Told>> {
+    return this.jump(this.log.current() ?? this.first, this.log.next())
+  }
+
+  fromLog(): Effect.Effect<ReadonlyArray<Told>> {
+    const batches = this.log.since(this.number)
+    if (batches === undefined) return this.startReplay()
+    if (batches.length === 0) return Effect.flatMap(this.log.changed(this.seen), () => this.fromLog())
+    this.seen = batches[batches.length - 1].after
+    this.number += batches.length
+    return Effect.succeed(batches)
+  }
+
+  startReplay(): Effect.Effect<ReadonlyArray<Told>> {
+    const from = this.seen
+    if (this.log.current()?.epoch !== from.epoch) return this.jumpToPresent()
+    return Effect.matchEffect(
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Scope.make(), (scope) =>
+          Effect.map(
+            Effect.onError(
+              restore(Scope.extend(this.replay(from), scope)),
+              (cause) => Scope.close(scope, Exit.failCause(cause))
+            ),
+            (next) => {
+              this.own = { scope, next }
+            }
+          ))
+      ),
+      {
+        onFailure: () => this.jumpToPresent(),
+        onSuccess: () => this.own === undefined ? this.fromLog() : this.fromHistory(this.own)
+      }
+    )
+  }
+
+  fromHistory({ next }: OwnWatch): Effect.Effect<ReadonlyArray<Told>> {
+    const from = this.seen
+    const met = this.log.following(from, from.revision)
+    if (met !== undefined) return this.jump(met.before, met.number)
+    return Effect.matchEffect(next, {
+      onFailure: () => this.jumpToPresent(),
+      onSuccess: (events) => {
+        const last = events[events.length - 1].kv.modRevision
+        const meets = this.log.following(from, last)
+        // What the log has as well is left to the log.
+        const until = meets?.before.revision ?? last
+        const { after, changes } = apply(from, events.filter(({ kv }) => kv.modRevision <= until))
+        this.seen = after
+        const known: Told = { changes, gap: false }
+        return meets === undefined
+          ? Effect.succeed([known])
+          : Effect.map(this.jump(meets.before, meets.number), (rest) => [known, ...rest])
+      }
+    })
+  }
+
+  /** The next part; at first, the present copy. */
+  pull(): Effect.Effect<ReadonlyArray<Told>> {
+    if (this.begun) return Effect.map(this.own === undefined ? this.fromLog() : this.fromHistory(this.own), withoutEmpty)
+    this.begun = true
+    const changes = sorted(this.first.entries).map((kv): Change => ({ _tag: "Put", kv, previous: undefined }))
+    return Effect.succeed([{ changes, gap: true }])
+  }
+}
+
 /** What a reader is told, from the present copy on, a part at every run; how much of it at a time means nothing. */
 const reading = (
   log: MirrorLog,
@@ -35,88 +137,13 @@ const reading = (
   /** An earlier state. */
   earlier: Snapshot
 ): Effect.Effect<Effect.Effect<ReadonlyArray<Told>>, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    // Taken together, in one step: the state, and the number of what follows it.
-    const first = log.current() ?? earlier
-    let seen: Snapshot | undefined = first
-    let number = log.next()
-    let own: OwnWatch | undefined
-
-    const leaveReplay: Effect.Effect<void> = Effect.suspend(() => {
-      const leaving = own
-      own = undefined
-      return leaving === undefined ? Effect.void : Scope.close(leaving.scope, Exit.void)
-    })
-    yield* Effect.addFinalizer(() => leaveReplay)
-
-    /** The reader is told what leads to `to`, and goes on with the log there. */
-    const jump = (to: Snapshot, continueAt: number): Effect.Effect<ReadonlyArray<Told>> =>
-      Effect.as(leaveReplay, to).pipe(Effect.map(() => {
-        const changes = difference(seen?.entries ?? to.entries, to)
-        seen = to
-        number = continueAt
-        return [{ changes, gap: true }]
-      }))
-
-    const jumpToPresent = Effect.suspend(() => jump(log.current() ?? first, log.next()))
-
-    const fromLog: Effect.Effect<ReadonlyArray<Told>> = Effect.suspend(() => {
-      const batches = log.since(number)
-      if (batches === undefined) return startReplay
-      if (batches.length === 0) return Effect.zipRight(log.changed(seen ?? first), fromLog)
-      seen = batches[batches.length - 1].after
-      number += batches.length
-      return Effect.succeed(batches)
-    })
-
-    const startReplay: Effect.Effect<ReadonlyArray<Told>> = Effect.suspend(() => {
-      const from = seen ?? first
-      if (log.current()?.epoch !== from.epoch) return jumpToPresent
-      return Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function*() {
-          const scope = yield* Scope.make()
-          const next = yield* Effect.onError(
-            restore(Scope.extend(replay(from), scope)),
-            (cause) => Scope.close(scope, Exit.failCause(cause))
-          )
-          own = { scope, next }
-        })
-      ).pipe(Effect.matchEffect({ onFailure: () => jumpToPresent, onSuccess: () => pull }))
-    })
-
-    const fromHistory = ({ next }: OwnWatch): Effect.Effect<ReadonlyArray<Told>> =>
-      Effect.suspend(() => {
-        const from = seen ?? first
-        const met = log.following(from, from.revision)
-        if (met !== undefined) return jump(met.before, met.number)
-        return Effect.matchEffect(next, {
-          onFailure: () => jumpToPresent,
-          onSuccess: (events) => {
-            const last = events[events.length - 1].kv.modRevision
-            const meets = log.following(from, last)
-            // What the log has as well is left to the log.
-            const until = meets?.before.revision ?? last
-            const { after, changes } = apply(from, events.filter(({ kv }) => kv.modRevision <= until))
-            seen = after
-            const known: Told = { changes, gap: false }
-            return meets === undefined
-              ? Effect.succeed([known])
-              : Effect.map(jump(meets.before, meets.number), (rest) => [known, ...rest])
-          }
-        })
-      })
-
-    const pull: Effect.Effect<ReadonlyArray<Told>> = Effect.suspend(() =>
-      own === undefined ? fromLog : fromHistory(own)
-    )
-
-    let begun = false
-    return Effect.suspend(() => {
-      if (begun) return Effect.map(pull, (all) => all.filter(({ changes }) => changes.length > 0))
-      begun = true
-      const changes = sorted(first.entries).map((kv): Change => ({ _tag: "Put", kv, previous: undefined }))
-      return Effect.succeed([{ changes, gap: true }])
-    })
+  Effect.suspend(() => {
+    const reading = new Reading(log, replay, earlier)
+    return Effect.flatMap(Effect.scope, (scope) =>
+      Effect.as(
+        Scope.addFinalizer(scope, Effect.suspend(() => reading.leaveReplay())),
+        Effect.suspend(() => reading.pull())
+      ))
   })
 
 const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>
@@ -128,13 +155,15 @@ const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>
         Stream.repeatEffectChunk(Effect.map(next, (told) => Chunk.unsafeFromArray(told))))
   }))
 
+const changesOf = (told: ReadonlyArray<Told>): ReadonlyArray<Change> => told.flatMap(({ changes }) => changes)
+
 /** The same as `changes`, without a stream: every run is the next part, none for none. */
 export const reader = (
   log: MirrorLog,
   replay: Replay,
   earlier: Snapshot
 ): Effect.Effect<Effect.Effect<ReadonlyArray<Change>>, never, Scope.Scope> =>
-  Effect.map(reading(log, replay, earlier), Effect.map((told) => told.flatMap(({ changes }) => changes)))
+  Effect.map(reading(log, replay, earlier), Effect.map(changesOf))
 
 /** The entries of the present copy as puts, then every change after it. */
 export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =>

@@ -193,12 +193,20 @@ export const make = (
         )
     )
 
-    const event = (_tag: ServiceEvent["_tag"], service: ServiceInfo): ReadonlyArray<ServiceEvent> => [{ _tag, service }]
+    /** Thousands of watchers hold on to what they were told last: to the same objects. */
+    const puts = new WeakMap<ServiceInfo, ServiceEvent>()
+    const putOf = (service: ServiceInfo): ServiceEvent => {
+      const known = puts.get(service)
+      if (known !== undefined) return known
+      const event: ServiceEvent = { _tag: "Put", service }
+      puts.set(service, event)
+      return event
+    }
 
     const gone = (kv: KeyValue | undefined): ReadonlyArray<ServiceEvent> => {
       if (kv === undefined) return []
       const previous = decode(kv)
-      return Either.isRight(previous) ? event("Delete", previous.right) : []
+      return Either.isRight(previous) ? [{ _tag: "Delete", service: previous.right }] : []
     }
 
     /** A service whose entry is no service any more is gone, as if it had been deleted. */
@@ -206,16 +214,23 @@ export const make = (
       if (!folder.has(change._tag === "Put" ? change.kv.key : change.key)) return []
       if (change._tag === "Delete") return gone(change.previous)
       const service = decode(change.kv)
-      return Either.isRight(service) ? event("Put", service.right) : gone(change.previous)
+      return Either.isRight(service) ? [putOf(service.right)] : gone(change.previous)
     }
 
-    const reader: Copy["reader"] = Effect.map(
-      mirror.reader,
-      Effect.flatMap((changes) => {
-        const events = Chunk.unsafeFromArray(changes.flatMap(eventsOf))
-        return unreported.length === 0 ? Effect.succeed(events) : Effect.as(reporting, events)
-      })
-    )
+    /** What somebody was told last: most are told the same, and hold on to it until they are told something else. */
+    let told: ReadonlyArray<ServiceEvent> = []
+    let toldChunk = Chunk.empty<ServiceEvent>()
+
+    const tell = (changes: ReadonlyArray<Change>): Effect.Effect<Chunk.Chunk<ServiceEvent>> => {
+      const events = changes.flatMap(eventsOf)
+      if (events.length !== told.length || !events.every((event, index) => event === told[index])) {
+        told = events
+        toldChunk = Chunk.unsafeFromArray(events)
+      }
+      return unreported.length === 0 ? Effect.succeed(toldChunk) : Effect.as(reporting, toldChunk)
+    }
+
+    const reader: Copy["reader"] = Effect.map(mirror.reader, Effect.flatMap(tell))
 
     const listReader: Copy["listReader"] = Effect.map(present, (first) => {
       let seen: Instances | undefined

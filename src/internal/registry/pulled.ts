@@ -15,11 +15,15 @@ export const stream = <A, E, E2, R, R2>(
   open: Effect.Effect<Effect.Effect<Chunk.Chunk<A>, E2, R2>, E, R>
 ): Stream.Stream<A, E | E2, Exclude<R, Scope.Scope> | R2> =>
   Stream.fromChannel(
-    Channel.acquireUseRelease(
-      Scope.make(),
-      (scope) => Channel.flatMap(Channel.fromEffect(Scope.extend(open, scope)), (pull): Emitting<A, E | E2, R2> => repeat(pull)),
-      Scope.close
-    )
+    // Not yet anything to release: a bracket would take another kilobyte.
+    Channel.flatMap(Channel.fromEffect(Scope.make()), (scope) =>
+      Channel.ensuringWith(
+        Channel.flatMap(
+          Channel.fromEffect(Scope.extend(open, scope)),
+          (pull): Emitting<A, E | E2, R2> => repeat(pull)
+        ),
+        (exit) => Scope.close(scope, exit)
+      ))
   )
 
 /** The stream of a service, without a layer of its own. */
