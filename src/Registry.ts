@@ -57,29 +57,6 @@ export {
  * What balancers read of an instance. Kept in its metadata, under names of their own: `coord.weight`, `coord.zone`,
  * `coord.draining`.
  */
-export {
-  /**
-   * Whether an instance is about to leave, and takes no new calls.
-   *
-   * @since 0.1.0
-   * @category traits
-   */
-  isDraining,
-  /**
-   * How many calls an instance is to get, in proportion to others: from 0 to 1,000,000. 1 where none is set.
-   *
-   * @since 0.1.0
-   * @category traits
-   */
-  weight,
-  /**
-   * Where an instance runs, if it tells.
-   *
-   * @since 0.1.0
-   * @category traits
-   */
-  zone
-} from "./internal/registry/traits.js"
 export type {
   /**
    * @since 0.1.0
@@ -122,6 +99,29 @@ export type {
    */
   SkippedEntry
 } from "./internal/registry/model.js"
+export {
+  /**
+   * Whether an instance is about to leave, and takes no new calls.
+   *
+   * @since 0.1.0
+   * @category traits
+   */
+  isDraining,
+  /**
+   * How many calls an instance is to get, in proportion to others: from 0 to 1,000,000. 1 where none is set.
+   *
+   * @since 0.1.0
+   * @category traits
+   */
+  weight,
+  /**
+   * Where an instance runs, if it tells.
+   *
+   * @since 0.1.0
+   * @category traits
+   */
+  zone
+} from "./internal/registry/traits.js"
 
 /**
  * @since 0.1.0
@@ -267,10 +267,12 @@ export const make = (
         const folder = layout.folder(name)
         return Mirror.make(folder.range).pipe(
           Effect.flatMap((mirror) => Copy.make(folder, mirror, grace)),
-          Effect.tap((copy) => Effect.acquireRelease(
-            Effect.sync(() => followed.add(copy)),
-            () => Effect.sync(() => followed.delete(copy))
-          )),
+          Effect.tap((copy) =>
+            Effect.acquireRelease(
+              Effect.sync(() => followed.add(copy)),
+              () => Effect.sync(() => followed.delete(copy))
+            )
+          ),
           Effect.annotateLogs("service", name),
           Effect.provide(own)
         )

@@ -197,14 +197,16 @@ export const behaviours: Record<string, Test> = {
     yield* until("the first list", Effect.map(lists, ({ length }) => length === 1))
     yield* stop
     yield* until("the loss is told", hasStatus(registration, "Reconnecting"), "6 seconds")
-    yield* pass("7 seconds")
+    // Three times to live.
+    yield* pass("9 seconds")
     const { instances, state } = yield* registryOf(reader).instancesState("user")
     assert.strictEqual(idsOf(instances), "u1")
     assert.strictEqual(state._tag, "Stale")
     yield* start
     yield* until("registered again", isRegistered(registration), ttl)
     yield* until("in etcd again", stands(reader, registration.key), ttl)
-    assert.deepStrictEqual((yield* lists).map(idsOf).filter((ids) => ids !== "u1" && ids !== ""), [])
+    yield* pass("4 seconds")
+    assert.deepStrictEqual((yield* lists).map(idsOf).filter((ids) => ids !== "u1"), [])
     yield* until(
       "fresh again",
       Effect.map(
@@ -236,6 +238,7 @@ export const behaviours: Record<string, Test> = {
     yield* Effect.forEach(Array.from({ length: 10 }), () => clientOf(reader).put({ key: "x", value: "" }))
     const registration = yield* registryOf(one).register(user("u1"), { ttl: "60 seconds" })
     const events = yield* collect(registryOf(reader).watch("user"))
+    const lists = yield* collect(registryOf(reader).instances("user"))
     yield* until("watched", Effect.map(events, ({ length }) => length === 1))
     for (let round = 0; round < 2; round++) {
       yield* stop
@@ -252,6 +255,28 @@ export const behaviours: Record<string, Test> = {
       )
     )
     assert.strictEqual((yield* events).at(-1)?._tag, "Put")
+    assert.deepStrictEqual((yield* lists).map(idsOf).filter((ids) => ids !== "u1"), [])
+  }),
+
+  "comes back when etcd was away for three times to live and has lost its data": Effect.gen(function*() {
+    const { pass, startWithoutData, stop } = yield* Backend
+    const one = yield* process
+    const reader = yield* process
+    const ids = ["u1", "u2", "u3", "u4", "u5", "u6"]
+    const registrations = yield* Effect.forEach(ids, (id) => registryOf(one).register(user(id), { ttl }))
+    const lists = yield* collect(registryOf(reader).instances("user"))
+    yield* until("the first list", Effect.map(lists, ({ length }) => length === 1))
+    yield* stop
+    yield* pass("9 seconds")
+    yield* startWithoutData
+    yield* until(
+      "all are in etcd again",
+      Effect.map(registryOf(reader).discover("user"), ({ length }) => length === ids.length),
+      ttl
+    )
+    yield* Effect.forEach(registrations, (registration) => until("status", isRegistered(registration)))
+    yield* pass("2 seconds")
+    assert.deepStrictEqual((yield* lists).map(idsOf).filter((list) => list !== ids.join()), [])
   }),
 
   "gives way to a successor, leaves its entry alone, and comes back when it goes": Effect.gen(function*() {

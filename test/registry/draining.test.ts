@@ -126,7 +126,10 @@ describe("a registration that drains", () => {
       )
       assert.include(yield* valueOf(key), "8080")
       const closing = yield* Effect.fork(close)
-      yield* until("draining", Effect.map(valueOf(key), (value) => value?.includes("\"coord.draining\":\"true\"") === true))
+      yield* until(
+        "draining",
+        Effect.map(valueOf(key), (value) => value?.includes("\"coord.draining\":\"true\"") === true)
+      )
       yield* settle
       assert.deepStrictEqual(events, ["server up"])
       yield* passing(Fiber.join(closing), "4 seconds")

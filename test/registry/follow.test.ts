@@ -30,10 +30,11 @@ const withGrace = (grace: number) =>
 
 const instance = (id: string, metadata = {}) => ({ id, name: "user", address: "h", port: 1, metadata })
 const put = (id: string, metadata = {}) =>
-  Effect.flatMap(TestEtcd.TestEtcd, ({ putKey }) =>
-    putKey(`/services/user/${id}`, JSON.stringify(instance(id, metadata))))
-const remove = (id: string) =>
-  Effect.flatMap(TestEtcd.TestEtcd, ({ deleteKey }) => deleteKey(`/services/user/${id}`))
+  Effect.flatMap(
+    TestEtcd.TestEtcd,
+    ({ putKey }) => putKey(`/services/user/${id}`, JSON.stringify(instance(id, metadata)))
+  )
+const remove = (id: string) => Effect.flatMap(TestEtcd.TestEtcd, ({ deleteKey }) => deleteKey(`/services/user/${id}`))
 
 const ids = ({ current }: Registry.Followed) => current()?.services.map(({ id }) => id).join()
 

@@ -63,7 +63,9 @@ describe(`${count} instances of ${services} services from one process, and as ma
         const cost = ({ used }: typeof idle, before: typeof idle) =>
           `${(used - before.used).toFixed(0)} MiB (${((used - before.used) * 1024 / count).toFixed(1)} KiB each)`
         console.log(
-          `${count} registrations: ${cost(registered, idle)}, ${(afterwards.used - idle.used).toFixed(0)} MiB when they ` +
+          `${count} registrations: ${cost(registered, idle)}, ${
+            (afterwards.used - idle.used).toFixed(0)
+          } MiB when they ` +
             `are over; ${count} watchers: ${cost(watching.busy, watching.idle)}; a change reached them after ` +
             `${at(took, 0.5)} ms (median), ${at(took, 1)} ms (last)`
         )

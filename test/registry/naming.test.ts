@@ -20,15 +20,25 @@ const registry = (options: Registry.Options = {}) =>
       (process) => Context.get(process, Registry.Registry)
     ))
 
-const entries = Effect.flatMap(TestEtcd.TestEtcd, ({ snapshot }) =>
-  Effect.map(snapshot, (kvs) => Object.fromEntries(kvs.map(({ key, value }) => [text(key), text(value)]))))
+const entries = Effect.flatMap(
+  TestEtcd.TestEtcd,
+  ({ snapshot }) =>
+    Effect.map(snapshot, (kvs) => Object.fromEntries(kvs.map(({ key, value }) => [text(key), text(value)])))
+)
 
 describe("a registry in etcd's naming format", () => {
   it.effect("writes what Go's resolver reads", () =>
     Effect.gen(function*() {
       const { register } = yield* registry()
       const plain = yield* running(register({ id: "e1", name: "foo/bar", address: "127.0.0.1", port: 8080 }))
-      yield* register({ id: "e2", name: "foo/bar", address: "::1", port: 1, metadata: { v: "1", "10": "x" }, weight: 2 })
+      yield* register({
+        id: "e2",
+        name: "foo/bar",
+        address: "::1",
+        port: 1,
+        metadata: { v: "1", "10": "x" },
+        weight: 2
+      })
       assert.deepStrictEqual(yield* entries, {
         "foo/bar/e1": "{\"Op\":0,\"Addr\":\"127.0.0.1:8080\",\"Metadata\":null}",
         "foo/bar/e2": "{\"Op\":0,\"Addr\":\"[::1]:1\",\"Metadata\":{\"10\":\"x\",\"coord.weight\":\"2\",\"v\":\"1\"}}"

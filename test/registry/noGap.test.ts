@@ -97,15 +97,24 @@ const story = (version: "3.4" | "3.5") =>
           )
         yield* Effect.forEach(names, (name) =>
           Effect.map(standing(name), (there) =>
-            there.length > 0 && all.every((seen) =>
-              seen.name !== name || show(seen.services).join() === there.join()
-            ))).pipe(
-            Effect.repeat({ until: (equal) => equal.every(Boolean), schedule: Schedule.spaced("200 millis") }),
-            Effect.timeoutFail({ duration: "75 seconds", onTimeout: () => "a watcher that is not equal to etcd" })
+            there.length > 0 && all.every((seen) => seen.name !== name || show(seen.services).join() === there.join())))
+          .pipe(
+            Effect.repeat({
+              until: (equal) =>
+                equal.every(Boolean),
+              schedule: Schedule.spaced("200 millis")
+            }),
+            Effect.timeoutFail({
+              duration: "75 seconds",
+              onTimeout: () =>
+                "a watcher that is not equal to etcd"
+            })
           )
         assert.isAbove(count, seconds * 25)
         if (version === "3.5") {
-          for (const { told } of all) assert.strictEqual(new Set(told).size, told.length)
+          for (const { told } of all) {
+            assert.strictEqual(new Set(told).size, told.length)
+          }
         }
       }),
     120_000

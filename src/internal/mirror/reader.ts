@@ -28,7 +28,8 @@ interface OwnWatch {
 
 type Told = Pick<Batch, "changes" | "gap">
 
-const withoutEmpty = (told: ReadonlyArray<Told>): ReadonlyArray<Told> => told.filter(({ changes }) => changes.length > 0)
+const withoutEmpty = (told: ReadonlyArray<Told>): ReadonlyArray<Told> =>
+  told.filter(({ changes }) => changes.length > 0)
 
 /** One who reads. A class, so that thousands share their code: the parts of each are made when they are run. */
 class Reading {
@@ -123,7 +124,9 @@ class Reading {
 
   /** The next part; at first, the present copy. */
   pull(): Effect.Effect<ReadonlyArray<Told>> {
-    if (this.begun) return Effect.map(this.own === undefined ? this.fromLog() : this.fromHistory(this.own), withoutEmpty)
+    if (this.begun) {
+      return Effect.map(this.own === undefined ? this.fromLog() : this.fromHistory(this.own), withoutEmpty)
+    }
     this.begun = true
     const changes = sorted(this.first.entries).map((kv): Change => ({ _tag: "Put", kv, previous: undefined }))
     return Effect.succeed([{ changes, gap: true }])

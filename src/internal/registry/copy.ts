@@ -12,8 +12,8 @@ import { toBinary, toText } from "../bytes.js"
 import { sorted } from "../mirror/log.js"
 import type { Folder } from "./entry.js"
 import * as Lasting from "./lasting.js"
-import * as Pulled from "./pulled.js"
 import type { Followed, Instances, InstancesState, ServiceEvent, ServiceInfo, SkippedEntry } from "./model.js"
+import * as Pulled from "./pulled.js"
 
 const problemOf = ({ key, modRevision }: KeyValue, problem: string): SkippedEntry => ({
   key: toText(key),
@@ -45,7 +45,7 @@ const sameMetadata = (a: ServiceInfo["metadata"], b: ServiceInfo["metadata"]): b
 
 const same = (a: ServiceInfo, b: ServiceInfo): boolean =>
   a === b || (a.id === b.id && a.name === b.name && a.address === b.address && a.port === b.port &&
-      sameMetadata(a.metadata, b.metadata))
+    sameMetadata(a.metadata, b.metadata))
 
 const sameList = (a: ReadonlyArray<ServiceInfo>, b: ReadonlyArray<ServiceInfo>): boolean =>
   a === b || (a.length === b.length && a.every((service, index) => same(service, b[index])))

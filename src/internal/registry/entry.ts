@@ -19,9 +19,7 @@ const byBytes = (a: string, b: string): number => {
 
 /** As Go marshals a map: by key. An object of ours would move keys that look like numbers to the front. */
 export const jsonMembers = (texts: { readonly [name: string]: string }): string =>
-  `{${
-    Object.keys(texts).sort(byBytes).map((key) => `${JSON.stringify(key)}:${JSON.stringify(texts[key])}`).join(",")
-  }}`
+  `{${Object.keys(texts).sort(byBytes).map((key) => `${JSON.stringify(key)}:${JSON.stringify(texts[key])}`).join(",")}}`
 
 /** As Go marshals it: fields in the order of its struct, metadata left out when there are none. */
 export const encode = ({ address, id, metadata, name, port }: ServiceInfo): string => {

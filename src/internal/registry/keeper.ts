@@ -176,7 +176,12 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         trouble = undefined
         const news = replaced?.lease !== lease
         if (news) {
-          replaced = { _tag: "Replaced", sinceMillis: now(), lease, by: Either.getRight(folder.decode({ key: toBytes(key), value })) }
+          replaced = {
+            _tag: "Replaced",
+            sinceMillis: now(),
+            lease,
+            by: Either.getRight(folder.decode({ key: toBytes(key), value }))
+          }
         }
         publish()
         return news
@@ -345,9 +350,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
       )
 
     const setDraining = (draining: boolean) =>
-      change((service) =>
-        Effect.succeed({ ...service, metadata: Traits.withDraining(service.metadata, draining) })
-      )
+      change((service) => Effect.succeed({ ...service, metadata: Traits.withDraining(service.metadata, draining) }))
 
     return {
       registration: {

@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as ParseResult from "effect/ParseResult"
+import type * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidArgument } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
@@ -38,16 +38,19 @@ const textsOf = (metadata: unknown): Record<string, string> =>
 
 const decode = (name: string, id: string, value: Uint8Array): Either.Either<ServiceInfo, string> =>
   Either.mapLeft(
-    Either.flatMap(decodeEndpoint(toText(value)), ({ Addr, Metadata }): Either.Either<ServiceInfo, ParseResult.ParseError> => {
-      const [, address = Addr, port = ""] = /^(.*):(\d+)$/s.exec(Addr) ?? []
-      return decodeService({
-        id,
-        name,
-        address: /^\[.*\]$/s.test(address) ? address.slice(1, -1) : address,
-        port: port === "" ? undefined : Number(port),
-        metadata: textsOf(Metadata)
-      })
-    }),
+    Either.flatMap(
+      decodeEndpoint(toText(value)),
+      ({ Addr, Metadata }): Either.Either<ServiceInfo, ParseResult.ParseError> => {
+        const [, address = Addr, port = ""] = /^(.*):(\d+)$/s.exec(Addr) ?? []
+        return decodeService({
+          id,
+          name,
+          address: /^\[.*\]$/s.test(address) ? address.slice(1, -1) : address,
+          port: port === "" ? undefined : Number(port),
+          metadata: textsOf(Metadata)
+        })
+      }
+    ),
     problemOf
   )
 

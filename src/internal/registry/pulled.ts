@@ -1,7 +1,7 @@
 /** Streams of which there are thousands: as few layers as there can be, as each of them takes kilobytes. */
 import * as Channel from "effect/Channel"
 import type * as Chunk from "effect/Chunk"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 

@@ -27,8 +27,11 @@ export const make = <A>(initial: A, isSame: (a: A, b: A) => boolean): Cell<A> =>
       hub?.unsafeOffer(value)
     },
     changes: Stream.unwrapScoped(
-      Effect.map(Effect.flatMap(followed, PubSub.subscribe), (subscription) =>
-        Stream.concat(Stream.make(present), Stream.fromQueue(subscription)).pipe(Stream.changesWith(isSame)))
+      Effect.map(
+        Effect.flatMap(followed, PubSub.subscribe),
+        (subscription) =>
+          Stream.concat(Stream.make(present), Stream.fromQueue(subscription)).pipe(Stream.changesWith(isSame))
+      )
     )
   }
 }

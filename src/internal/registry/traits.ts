@@ -23,8 +23,7 @@ export const weight = (service: Pick<ServiceInfo, "metadata">): number => {
 export const zone = (service: Pick<ServiceInfo, "metadata">): Option.Option<string> =>
   Option.filter(Option.fromNullable(get(service, names.zone)), (zone) => zone !== "")
 
-export const isDraining = (service: Pick<ServiceInfo, "metadata">): boolean =>
-  get(service, names.draining) === "true"
+export const isDraining = (service: Pick<ServiceInfo, "metadata">): boolean => get(service, names.draining) === "true"
 
 type Metadata = ServiceInfo["metadata"]
 
