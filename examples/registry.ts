@@ -47,6 +47,13 @@ run(Effect.gen(function*() {
   yield* shortPause
   yield* Effect.log(`status: ${(yield* registration.status)._tag}`)
 
+  // Callers that balance by weight send fewer calls, and then no new ones.
+  yield* registration.setWeight(0.5)
+  yield* registration.drain
+  const [present] = yield* Registry.discover(service)
+  yield* Effect.log(`weight ${Registry.weight(present)}, draining: ${Registry.isDraining(present)}`)
+  yield* registration.resume
+
   const found = yield* Registry.discover(service)
   yield* Effect.log(`the quorum knows ${found.length} instance; services: ${(yield* Registry.services).join(", ")}`)
 }))

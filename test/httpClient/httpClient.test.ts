@@ -179,7 +179,7 @@ describe("httpClient", () => {
       Effect.gen(function*() {
         const counts = yield* countsAfter((network, client) =>
           Effect.gen(function*() {
-            const _held = hold(network, "a")
+            yield* Effect.asVoid(Effect.sync(() => hold(network, "a")))
             yield* Fiber.interruptAll(yield* begin(network, client, 3))
           })
         )
@@ -343,7 +343,7 @@ describe("httpClient", () => {
           const fibers = yield* begin(network, client, 20)
           yield* latch.open
           yield* Fiber.joinAll(fibers)
-          const _held = hold(network, "a")
+          yield* Effect.asVoid(Effect.sync(() => hold(network, "a")))
           network.counts()
           yield* TestClock.adjust("1 second")
           const probe = Effect.gen(function*() {

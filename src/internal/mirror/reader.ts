@@ -6,6 +6,7 @@
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
@@ -35,15 +36,17 @@ const withoutEmpty = (told: ReadonlyArray<Told>): ReadonlyArray<Told> =>
 class Reading {
   readonly log: MirrorLog
   readonly replay: Replay
+  readonly scope: Scope.Scope
   readonly first: Snapshot
   seen: Snapshot
   number: number
   own: OwnWatch | undefined = undefined
   begun = false
 
-  constructor(log: MirrorLog, replay: Replay, earlier: Snapshot) {
+  constructor(log: MirrorLog, replay: Replay, earlier: Snapshot, scope: Scope.Scope) {
     this.log = log
     this.replay = replay
+    this.scope = scope
     // Taken together, in one step: the state, and the number of what follows it.
     this.first = this.seen = log.current() ?? earlier
     this.number = log.next()
@@ -83,7 +86,7 @@ class Reading {
     if (this.log.current()?.epoch !== from.epoch) return this.jumpToPresent()
     return Effect.matchEffect(
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(Scope.make(), (scope) =>
+        Effect.flatMap(Scope.fork(this.scope, ExecutionStrategy.sequential), (scope) =>
           Effect.map(
             Effect.onError(
               restore(Scope.extend(this.replay(from), scope)),
@@ -140,13 +143,9 @@ const reading = (
   /** An earlier state. */
   earlier: Snapshot
 ): Effect.Effect<Effect.Effect<ReadonlyArray<Told>>, never, Scope.Scope> =>
-  Effect.suspend(() => {
-    const reading = new Reading(log, replay, earlier)
-    return Effect.flatMap(Effect.scope, (scope) =>
-      Effect.as(
-        Scope.addFinalizer(scope, Effect.suspend(() => reading.leaveReplay())),
-        Effect.suspend(() => reading.pull())
-      ))
+  Effect.map(Effect.scope, (scope) => {
+    const reading = new Reading(log, replay, earlier, scope)
+    return Effect.suspend(() => reading.pull())
   })
 
 const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>

@@ -195,8 +195,6 @@ export interface Followed {
   readonly lists: Stream.Stream<ReadonlyArray<ServiceInfo>, EtcdError>
 }
 
-export type ServiceCopy = Followed
-
 /**
  * What was named is not there.
  *
