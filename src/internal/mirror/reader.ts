@@ -99,7 +99,7 @@ class Reading {
       ),
       {
         onFailure: () => this.jumpToPresent(),
-        onSuccess: () => this.own === undefined ? this.fromLog() : this.fromHistory(this.own)
+        onSuccess: () => this.pull()
       }
     )
   }
@@ -127,9 +127,7 @@ class Reading {
 
   /** The next part; at first, the present copy. */
   pull(): Effect.Effect<ReadonlyArray<Told>> {
-    if (this.begun) {
-      return Effect.map(this.own === undefined ? this.fromLog() : this.fromHistory(this.own), withoutEmpty)
-    }
+    if (this.begun) return this.own === undefined ? this.fromLog() : this.fromHistory(this.own)
     this.begun = true
     const changes = sorted(this.first.entries).map((kv): Change => ({ _tag: "Put", kv, previous: undefined }))
     return Effect.succeed([{ changes, gap: true }])
@@ -153,13 +151,18 @@ const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>
     const present = log.current()
     return present === undefined
       ? Effect.succeed(Stream.empty)
-      : Effect.map(reading(log, replay, present), (next) =>
-        Stream.repeatEffectChunk(Effect.map(next, (told) => Chunk.unsafeFromArray(told))))
+      : Effect.flatMap(reading(log, replay, present), (next) =>
+        // The present copy is a step also when there is nothing in it.
+        Effect.map(next, (first) =>
+          Stream.concat(
+            Stream.fromIterable(first),
+            Stream.repeatEffectChunk(Effect.map(next, (told) => Chunk.unsafeFromArray(withoutEmpty(told))))
+          )))
   }))
 
 const changesOf = (told: ReadonlyArray<Told>): ReadonlyArray<Change> => told.flatMap(({ changes }) => changes)
 
-/** The same as `changes`, without a stream: every run is the next part, none for none. */
+/** The same as `changes`, without a stream: every run is the next part, which may be empty. */
 export const reader = (
   log: MirrorLog,
   replay: Replay,

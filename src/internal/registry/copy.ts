@@ -4,7 +4,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import type { EtcdError } from "../../EtcdError.js"
 import type { Change, Mirror, Snapshot } from "../../Mirror.js"
 import type { KeyValue } from "../../Txn.js"
@@ -155,10 +154,18 @@ export const make = (
     const take = (snapshot: Snapshot): Effect.Effect<void> =>
       Effect.suspend(() => absorb(snapshot) ? Effect.zipRight(reporting, letGo) : reporting)
 
-    yield* Stream.runForEach(mirror.snapshots, (snapshot) => Effect.zipRight(take(snapshot), refresh)).pipe(
+    const followed = Effect.flatMap(mirror.reader, (next) =>
+      next.pipe(
+        Effect.zipRight(mirror.snapshot),
+        Effect.flatMap(take),
+        Effect.zipRight(refresh),
+        Effect.forever
+      ))
+
+    yield* Effect.scoped(followed).pipe(
       // Refused: the mirror tries again, and those who wait have heard of it.
       Effect.catchAll(() => Effect.void),
-      Effect.repeat({ while: () => true }),
+      Effect.forever,
       Effect.interruptible,
       Effect.forkIn(scope)
     )
