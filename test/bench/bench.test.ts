@@ -92,7 +92,7 @@ describe("the benchmark", () => {
   it("has defaults, and one option for nothing but the promises", () => {
     const { peers, promises, workloads } = fromArguments([]) as Options
     assert.includeMembers([...peers], ["coord", "bare", "etcd3", "go"])
-    assert.deepStrictEqual(workloads, ["get", "put", "lock", "contended"])
+    assert.deepStrictEqual(workloads, ["get", "put", "lock", "contended", "contended-apart"])
     assert.strictEqual(promises, "quick")
     const all = fromArguments(["--promises"]) as Options
     assert.deepStrictEqual(all.workloads, [])
