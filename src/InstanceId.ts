@@ -30,9 +30,9 @@ import { Obligations } from "./internal/obligations.js"
 import { isDebugging, traced } from "./internal/traced.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
+import type { Guard } from "./Lock.js"
 import type { LockExpired, LockNotHeld } from "./LockError.js"
 import { Sessions } from "./Session.js"
-import type { Compare } from "./Txn.js"
 
 /**
  * All numbers of a service are in use.
@@ -84,7 +84,7 @@ export interface AllocatedId {
    */
   readonly lost: Effect.Effect<never, LockExpired>
   /** "Only if this number is still held": a condition for any transaction, checked by etcd itself. */
-  readonly guard: Compare
+  readonly guard: Guard
   /** Whether the number is lost or released, as etcd says. */
   readonly isExpired: Effect.Effect<boolean, EtcdError>
   /** Frees the number before its scope closes. Fails when it is not held any more, so when called twice. */
