@@ -165,7 +165,8 @@ export const make = (
     /** The handle of a number, held until the scope closes. */
     const handle = (service: string, id: number, won: Handle.Won, own: Obligations, debug: boolean) =>
       Effect.gen(function*() {
-        const held = yield* Handle.make(client, "instance ID", `${service}/${id}`, won, own, debug)
+        const held = Handle.make(client, "instance ID", `${service}/${id}`, won, own, debug)
+        yield* held.announce
         // A scope of its own, so that nothing of what was released stays in one that lives on.
         const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
         yield* Scope.addFinalizer(scope, held.close)

@@ -305,14 +305,14 @@ export const make = (
 
     const winning = (key: string, options: AcquireOptions): Win<LockTimeout | InvalidArgument | EtcdError> => {
       const problem = badInput("key", key, options)
-      if (problem !== undefined) return () => Effect.fail(problem)
+      if (problem !== undefined) return Holding.failing(problem)
       const { timeout, ttl } = options
       return stay.wait(placeOf(key, ttl), timeout === undefined ? undefined : Duration.decode(timeout))
     }
 
     const trying = (key: string, options: LockOptions): Win<LockConflict | InvalidArgument | EtcdError> => {
       const problem = badInput("key", key, options)
-      return problem === undefined ? stay.attempt(placeOf(key, options.ttl)) : () => Effect.fail(problem)
+      return problem === undefined ? stay.attempt(placeOf(key, options.ttl)) : Holding.failing(problem)
     }
 
     const withLock: Lock["Type"]["withLock"] = (key, options = {}) => (body) =>

@@ -152,14 +152,14 @@ export const make = (
 
     const winning = (mode: Mode.Mode, name: string, options: AcquireOptions): Win<AcquireError> => {
       const problem = badInput("name", name, options)
-      if (problem !== undefined) return () => Effect.fail(problem)
+      if (problem !== undefined) return Holding.failing(problem)
       const { timeout, ttl } = options
       return stay.wait(placeOf(mode, name, ttl), timeout === undefined ? undefined : Duration.decode(timeout))
     }
 
     const trying = (mode: Mode.Mode, name: string, options: LockOptions): Win<TryError> => {
       const problem = badInput("name", name, options)
-      return problem === undefined ? stay.attempt(placeOf(mode, name, options.ttl)) : () => Effect.fail(problem)
+      return problem === undefined ? stay.attempt(placeOf(mode, name, options.ttl)) : Holding.failing(problem)
     }
 
     const acquire = (mode: Mode.Mode): Acquire => (name, options = {}) =>

@@ -231,14 +231,14 @@ export const make = (
 
     const winning = (name: string, options: AcquireOptions): Win<AcquireError> =>
       Either.match(placeOf(name, options), {
-        onLeft: (problem): Win<AcquireError> => () => Effect.fail(problem),
+        onLeft: (problem): Win<AcquireError> => Holding.failing(problem),
         onRight: (place) =>
           stay.wait(place, options.timeout === undefined ? undefined : Duration.decode(options.timeout))
       })
 
     const trying = (name: string, options: SemaphoreOptions): Win<TryError> =>
       Either.match(placeOf(name, options), {
-        onLeft: (problem): Win<TryError> => () => Effect.fail(problem),
+        onLeft: (problem): Win<TryError> => Holding.failing(problem),
         onRight: stay.attempt
       })
 

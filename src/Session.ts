@@ -163,6 +163,16 @@ export interface Session {
     owe: (undo: () => Effect.Effect<void> | void) => void
   ) => Effect.Effect<Entered, EtcdError | SessionExpired>
   /**
+   * {@link Session.claim} without a fibre, for the hottest paths: ends with `onEntered`, or with `onTrouble` and an effect
+   * that is the rest of the way. To give it up, undo what is owed.
+   */
+  readonly startClaim: (
+    options: EnterOptions,
+    owe: (undo: () => Effect.Effect<void> | void) => void,
+    onEntered: (entered: Entered) => void,
+    onTrouble: (rest: Effect.Effect<Entered, EtcdError | SessionExpired>) => void
+  ) => void
+  /**
    * {@link Session.claim} for up to 64 folders, none of them twice, by one transaction: all entries are made or none, and
    * all have the same create revision, so that whoever enters several queues has the same order in each.
    */
@@ -368,10 +378,13 @@ const makeChecked = (
 
     const ground: Ground<SessionExpired> = { client, names, leaseGone, remove: removeUnlessMoot, isMoot }
 
+    const startClaim: Session["startClaim"] = (options, owe, onEntered, onTrouble) => {
+      if (lease !== undefined && !isOver()) Claim.start(ground, lease, options, owe, onEntered, onTrouble)
+      else onTrouble(Effect.zipRight(leased, claim(options, owe)))
+    }
+
     const claim: Session["claim"] = (options, owe) =>
-      lease !== undefined && !isOver()
-        ? Claim.claim(ground, lease, options, owe)
-        : Effect.flatMap(leased, (id) => Claim.claim(ground, id, options, owe))
+      Effect.async((resume) => startClaim(options, owe, (entered) => resume(Effect.succeed(entered)), resume))
 
     const claimAll: Session["claimAll"] = (options, owe) =>
       Effect.flatMap(leased, (id) => ClaimAll.claimAll(ground, id, options, owe))
@@ -401,6 +414,7 @@ const makeChecked = (
         )),
       enter,
       claim,
+      startClaim,
       claimAll,
       guardKey: keys.add,
       onEnd: (notify) => {
@@ -436,6 +450,10 @@ export class Sessions extends Context.Tag("effect-coord/Sessions")<Sessions, {
     ttl: Duration.DurationInput,
     owe: (giveBack: () => void) => void
   ) => Effect.Effect<Session, InvalidArgument>
+  /**
+   * `borrow` for the hottest paths, where there is a session that can be shared at once; otherwise nothing is borrowed.
+   */
+  readonly lend: (ttl: Duration.Duration, owe: (giveBack: () => void) => void) => Session | undefined
   /** All sessions that are open now. */
   readonly all: Effect.Effect<ReadonlyArray<Session>>
 }>() {}
@@ -520,10 +538,15 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
           return shared === undefined || shared.session.isOver() ? make(ttl) : Effect.succeed(shared)
         })).pipe(Effect.map((shared) => use(shared, owe))))
 
+    const lend: Sessions["Type"]["lend"] = (ttl, owe) => {
+      const shared = current.get(Duration.toMillis(ttl))
+      return shared === undefined || shared.session.isOver() ? undefined : use(shared, owe)
+    }
+
     const borrow: Sessions["Type"]["borrow"] = (ttl, owe) =>
       Effect.suspend(() => {
-        const shared = Duration.isDuration(ttl) ? current.get(Duration.toMillis(ttl)) : undefined
-        return shared === undefined || shared.session.isOver() ? open(ttl, owe) : Effect.succeed(use(shared, owe))
+        const lent = Duration.isDuration(ttl) ? lend(ttl, owe) : undefined
+        return lent === undefined ? open(ttl, owe) : Effect.succeed(lent)
       })
 
     return {
@@ -533,6 +556,7 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
           return Effect.zipRight(Effect.addFinalizer(() => obligations.settle()), borrow(ttl, obligations.owe))
         }),
       borrow,
+      lend,
       all: Effect.sync(() => Array.from(all, ({ session }) => session))
     }
   })

@@ -12,6 +12,10 @@ type AnyFiber = Fiber.RuntimeFiber<unknown, unknown>
 /** The tracer of programs that have none: its spans go nowhere. */
 const native = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
+/** Whether there is a tracer to see spans. */
+export const isTraced = (fiber: AnyFiber): boolean =>
+  fiber.currentTracer !== undefined && fiber.currentTracer !== native
+
 /** A span around an operation that leaves the process, if there is a tracer to see it. */
 export const traced = <A, E, R>(
   fiber: AnyFiber,
@@ -19,9 +23,7 @@ export const traced = <A, E, R>(
   attributes: Record<string, unknown>,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  fiber.currentTracer === undefined || fiber.currentTracer === native
-    ? effect
-    : Effect.withSpan(effect, name, { attributes, captureStackTrace: false })
+  isTraced(fiber) ? Effect.withSpan(effect, name, { attributes, captureStackTrace: false }) : effect
 
 /** Whether what is logged at debug level is seen. */
 export const isDebugging = (fiber: AnyFiber): boolean =>

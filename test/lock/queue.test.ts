@@ -461,6 +461,7 @@ describe("those who wait", () => {
       let stalled = true
       const lock = yield* Lock.make().pipe(Effect.provideService(Session.Sessions, {
         ...sessions,
+        lend: () => undefined,
         borrow: (ttl, owe) =>
           Effect.map(sessions.borrow(ttl, owe), (session) => ({
             ...session,

@@ -47,7 +47,8 @@ export const lead = <A, E, R>(
   Effect.flatMap(Schedule.driver(retry), (driver) => {
     let toldOfOutage = false
 
-    const patiently: Win<InvalidArgument | EtcdError> = (own) => Effect.catchTag(win(own), "LockTimeout", Effect.die)
+    const patiently: Win<InvalidArgument | EtcdError> = (own, onWon, onRest) =>
+      win(own, onWon, (rest) => onRest(Effect.catchTag(rest, "LockTimeout", Effect.die)))
 
     const tell = (reason: Again): Effect.Effect<void> => {
       const log = reason._tag === "EtcdError" && toldOfOutage ? Effect.logDebug : Effect.logWarning

@@ -5,8 +5,7 @@ import type { Body, WithLockOptions } from "../../Lock.js"
 import type { LockConflict, LockExpired } from "../../LockError.js"
 import type { Held } from "./handle.js"
 import type { Holding, Win } from "./holding.js"
-import { masked } from "./holding.js"
-import { protect } from "./protect.js"
+import { masked, protect } from "./holding.js"
 
 /** Held for as long as the body runs; none, without running it, at a conflict. */
 export const aroundIfAvailable = <E, A, E2, R>(
@@ -17,12 +16,13 @@ export const aroundIfAvailable = <E, A, E2, R>(
   body: Body<A, E2, R>,
   onLost: WithLockOptions["onLost"]
 ): Effect.Effect<Option.Option<A>, Exclude<E, { readonly _tag: "LockConflict" }> | E2 | LockExpired, R> =>
-  masked((mask) =>
-    holding.hold(operation, key, win, mask).pipe(
-      Effect.asSome,
-      Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
-      Effect.flatMap((held) =>
-        Effect.transposeOption(Option.map(held, (held) => protect(held, body, onLost, mask.interruptible)))
+  Effect.flatMap(Effect.runtime<R>(), (runtime) =>
+    masked((mask) =>
+      holding.hold(operation, key, win, mask).pipe(
+        Effect.asSome,
+        Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
+        Effect.flatMap((held) =>
+          Effect.transposeOption(Option.map(held, (held) => protect(held, body, onLost, runtime, mask)))
+        )
       )
-    )
-  )
+    ))

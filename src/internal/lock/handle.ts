@@ -116,6 +116,11 @@ class HeldEntry implements Held {
     })
   }
 
+  /** To be told when it is held. */
+  get announce(): Effect.Effect<void> {
+    return this.#debug ? this.log(`${this.kind} acquired`) : Effect.void
+  }
+
   log(message: string): Effect.Effect<void> {
     return Effect.annotateLogs(Effect.logDebug(message), {
       [this.kind]: this.key,
@@ -258,7 +263,4 @@ export const make = (
   won: Won,
   own: Obligations,
   debug: boolean
-): Effect.Effect<Held> => {
-  const held = new HeldEntry(client, kind, key, won, own, debug)
-  return debug ? Effect.as(held.log(`${kind} acquired`), held) : Effect.succeed(held)
-}
+): HeldEntry => new HeldEntry(client, kind, key, won, own, debug)

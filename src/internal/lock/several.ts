@@ -24,8 +24,7 @@ import { isDebugging, traced } from "../traced.js"
 import type { Held } from "./handle.js"
 import * as Handle from "./handle.js"
 import type { Masked } from "./holding.js"
-import { masked } from "./holding.js"
-import { protect } from "./protect.js"
+import { masked, protect } from "./holding.js"
 import * as Queue from "./queue.js"
 import type { Queues } from "./queues.js"
 import { undeterred } from "./stay.js"
@@ -210,20 +209,28 @@ export const make = (
       })
     })
 
-  const hold = (places: Places, { fiber, interruptible }: Masked): Effect.Effect<Held<LocksHandle>, WinError> =>
+  const hold = (places: Places, { fiber, restore }: Masked): Effect.Effect<Held<LocksHandle>, WinError> =>
     Effect.suspend(() => {
       const { keys } = places
       const own = new Obligations()
       const winning = traced(fiber, "Lock.acquireAll", { "lock.keys": keys }, win(places, own))
-      return Effect.matchCauseEffect(interruptible ? Effect.interruptible(winning) : winning, {
+      return Effect.matchCauseEffect(restore(winning), {
         onFailure: (cause) => Effect.zipRight(Effect.suspend(() => own.settle()), Effect.failCause(cause)),
         onSuccess: ({ entries, session }) =>
           Effect.map(
             // What they owe is owed together.
-            Effect.forEach(entries, (entry, index) =>
-              Handle.make(client, "lock", keys[index], { session, entry }, new Obligations(), isDebugging(fiber))),
-            (all) =>
-              combine(keys, all, entries, own)
+            Effect.forEach(entries, (entry, index) => {
+              const held = Handle.make(
+                client,
+                "lock",
+                keys[index],
+                { session, entry },
+                new Obligations(),
+                isDebugging(fiber)
+              )
+              return Effect.as(held.announce, held)
+            }),
+            (all) => combine(keys, all, entries, own)
           )
       })
     })
@@ -242,7 +249,11 @@ export const make = (
             )
         )
       ),
-    around: (places, body, onLost) =>
-      masked((mask) => Effect.flatMap(hold(places, mask), (held) => protect(held, body, onLost, mask.interruptible)))
+    around: <A, E, R>(places: Places, body: Body<A, E, R, LocksHandle>, onLost: WithLockOptions["onLost"]) =>
+      Effect.flatMap(
+        Effect.runtime<R>(),
+        (runtime) =>
+          masked((mask) => Effect.flatMap(hold(places, mask), (held) => protect(held, body, onLost, runtime, mask)))
+      )
   }
 }

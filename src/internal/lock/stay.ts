@@ -9,7 +9,7 @@ import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
 import type { Kind } from "../../LockError.js"
 import { LockConflict, LockTimeout } from "../../LockError.js"
-import type { EnterOptions, Entry, Sessions } from "../../Session.js"
+import type { Entered, EnterOptions, Entry, Session, Sessions } from "../../Session.js"
 import { SessionExpired } from "../../Session.js"
 import type { KeyValue, Op, OpResponse } from "../../Txn.js"
 import { toBytes, toText } from "../bytes.js"
@@ -17,6 +17,7 @@ import type { Obligations } from "../obligations.js"
 import * as Owner from "../owner.js"
 import type { Won } from "./handle.js"
 import type { Win } from "./holding.js"
+import { byEffect } from "./holding.js"
 import * as Queue from "./queue.js"
 import * as Queues from "./queues.js"
 import type { Recipe } from "./recipe.js"
@@ -49,10 +50,15 @@ export interface Stay {
 /** So many entries are looked at when one enters where several may hold. */
 const looksAt = 32
 
-/** Starts over when the own key or its lease is lost: the place is lost, the will is not. */
+/**
+ * Starts over when the own key or its lease is lost: the place is lost, the will is not.
+ *
+ * @param again the way from its beginning, where the effect is not that
+ */
 export const undeterred = <A, E>(
   own: Obligations,
-  effect: Effect.Effect<A, E | SessionExpired | Queue.Evicted>
+  effect: Effect.Effect<A, E | SessionExpired | Queue.Evicted>,
+  again: Effect.Effect<A, E | SessionExpired | Queue.Evicted> = effect
 ): Effect.Effect<A, E> =>
   Effect.catchAllCause(effect, (cause) => {
     const failure = Cause.failureOrCause(cause)
@@ -61,7 +67,7 @@ export const undeterred = <A, E>(
     return error instanceof SessionExpired || error instanceof Queue.Evicted
       ? Effect.zipRight(
         Effect.uninterruptible(Effect.suspend(() => own.settle())),
-        undeterred(own, effect)
+        undeterred(own, again)
       )
       : Effect.fail(error)
   })
@@ -122,21 +128,53 @@ export const make = <Info, State>(
         }
       )
 
+    /** What the answer to entering means, if it is not that it holds. */
+    const goOn = <E>(
+      place: Place<E>,
+      session: Session,
+      { entry, fresh, reads }: Entered
+    ): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> =>
+      Option.isNone(entry)
+        ? Effect.fail(new Queue.Evicted())
+        : follow(place, { session, entry: entry.value }, fresh ? reads[0] : undefined)
+
+    const holdsAtOnce = (session: Session, { entry, fresh, reads }: Entered): Won | undefined =>
+      Option.isSome(entry) && fresh && Queue.isAlone(reads[0]) && !session.isOver()
+        ? { session, entry: entry.value }
+        : undefined
+
     const stay = <E>(
       place: Place<E>,
       own: Obligations
     ): Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted> =>
       Effect.flatMap(sessions.borrow(place.ttl, own.owe), (session) =>
-        Effect.flatMap(
-          session.claim(entering(place, lookAtEntry(place.folder)), own.owe),
-          ({ entry, fresh, reads }): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> => {
-            if (Option.isNone(entry)) return Effect.fail(new Queue.Evicted())
-            const won: Won = { session, entry: entry.value }
-            return fresh && Queue.isAlone(reads[0]) && !session.isOver()
-              ? Effect.succeed(won)
-              : follow(place, won, fresh ? reads[0] : undefined)
-          }
+        Effect.flatMap(session.claim(entering(place, lookAtEntry(place.folder)), own.owe), (entered) => {
+          const won = holdsAtOnce(session, entered)
+          return won === undefined ? goOn(place, session, entered) : Effect.succeed(won)
+        }))
+
+    const wait = <E>(place: Place<E>): Win<E | InvalidArgument | EtcdError> => (own, onWon, onRest) => {
+      const session = sessions.lend(place.ttl, own.owe)
+      const rest = (way: Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted>): void =>
+        onRest(undeterred(
+          own,
+          way,
+          Effect.suspend(() =>
+            stay(place, own)
+          )
         ))
+      if (session === undefined) return rest(stay(place, own))
+      session.startClaim(
+        entering(place, lookAtEntry(place.folder)),
+        own.owe,
+        (entered) => {
+          const won = holdsAtOnce(session, entered)
+          if (won === undefined) rest(goOn(place, session, entered))
+          else onWon(won)
+        },
+        (entering) => rest(Effect.flatMap(entering, (entered) => goOn(place, session, entered)))
+      )
+    }
 
     const attempt = <E>(
       place: Place<E>,
@@ -173,14 +211,13 @@ export const make = <Info, State>(
 
     return {
       wait: (place, timeout) =>
-        timeout === undefined ?
-          (own) => undeterred(own, stay(place, own)) :
-          (own) =>
-            Effect.timeoutFail(undeterred(own, stay(place, own)), {
-              duration: timeout,
-              onTimeout: () => new LockTimeout({ kind, key: place.key, timeout })
-            }),
-      attempt: (place) => (own) => undeterred(own, attempt(place, own)),
+        timeout === undefined ? wait(place) : byEffect((own) =>
+          Effect.timeoutFail(undeterred(own, stay(place, own)), {
+            duration: timeout,
+            onTimeout: () => new LockTimeout({ kind, key: place.key, timeout })
+          })
+        ),
+      attempt: (place) => byEffect((own) => undeterred(own, attempt(place, own))),
       queues
     }
   })

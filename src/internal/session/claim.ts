@@ -49,7 +49,12 @@ class Standing<E> {
     this.#onRemoved = onRemoved
   }
 
-  send({ onlyIf = [], reads = [], value }: EnterOptions): Effect.Effect<Entered, EtcdError | E> {
+  /** Ends with `onEntered`, or with `onTrouble` and the rest of the way. */
+  send(
+    { onlyIf = [], reads = [], value }: EnterOptions,
+    onEntered: (entered: Entered) => void,
+    onTrouble: (rest: Effect.Effect<Entered, EtcdError | E>) => void
+  ): void {
     const { bar, key } = this.#name
     const request: TxnRequest = {
       compare: [Txn.absent(key), Txn.absent(bar), ...onlyIf],
@@ -57,22 +62,20 @@ class Standing<E> {
       // Without a condition there is nothing to explain: only an earlier sending of this can have been before it.
       failure: [Txn.range({ key, keysOnly: true }), ...onlyIf.length === 0 ? [] : reads]
     }
-    return Effect.async((resume) => {
-      let isOver = false
-      const over = (): void => {
-        isOver = true
-        this.#giveUp = constVoid
-      }
-      const giveUp = this.#ground.client.startTxn(request, undefined, (response) => {
-        over()
-        this.#sent = "once"
-        resume(Effect.succeed(this.#answered(response)))
-      }, (rest) => {
-        over()
-        resume(this.#goOn(rest, request))
-      })
-      if (!isOver) this.#giveUp = giveUp
+    let isOver = false
+    const over = (): void => {
+      isOver = true
+      this.#giveUp = constVoid
+    }
+    const giveUp = this.#ground.client.startTxn(request, undefined, (response) => {
+      over()
+      this.#sent = "once"
+      onEntered(this.#answered(response))
+    }, (rest) => {
+      over()
+      onTrouble(this.#goOn(rest, request))
     })
+    if (!isOver) this.#giveUp = giveUp
   }
 
   undo(): Effect.Effect<void> | void {
@@ -131,14 +134,16 @@ class Standing<E> {
   }
 }
 
-/** See `Session.claim`. */
-export const claim = <E>(
+/** See `Session.startClaim`. */
+export const start = <E>(
   ground: Ground<E>,
   lease: bigint,
   options: EnterOptions,
-  owe: (undo: Undo) => void
-): Effect.Effect<Entered, EtcdError | E> => {
+  owe: (undo: Undo) => void,
+  onEntered: (entered: Entered) => void,
+  onTrouble: (rest: Effect.Effect<Entered, EtcdError | E>) => void
+): void => {
   const standing = new Standing(ground, lease, options.folder, options.onRemoved)
   owe(() => standing.undo())
-  return standing.send(options)
+  standing.send(options, onEntered, onTrouble)
 }
