@@ -129,6 +129,31 @@ export interface WatchEvent {
 }
 
 /**
+ * A transaction of {@link EtcdClient.startTxn}, with who waits for it. One of `answered` and `troubled` is called, once,
+ * unless it is given up.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StartedTxn {
+  /** What to send: asked for whenever that is about to happen, and the same each time. So what waits can be small. */
+  readonly request: () => TxnRequest
+  readonly answered: (response: TxnResponse) => void
+  /** Told an effect that is the rest of the call, and has to be run: its failure, or what is still to be tried. */
+  readonly troubled: (rest: Effect.Effect<TxnResponse, EtcdError>) => void
+}
+
+/**
+ * Something under way that can be given up; nothing happens when it is over.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Cancelable {
+  readonly cancel: () => void
+}
+
+/**
  * Why a watch ended. It does not end because a connection breaks or etcd is away for a while.
  *
  * @since 0.1.0
@@ -178,16 +203,10 @@ export class EtcdClient extends Context.Tag("effect-coord/EtcdClient")<EtcdClien
   readonly delete: (request: DeleteRequest, options?: CallOptions) => Effect.Effect<DeleteResponse, EtcdError>
   readonly txn: (request: TxnRequest, options?: CallOptions) => Effect.Effect<TxnResponse, EtcdError>
   /**
-   * `txn` for the hottest paths: it begins at once and takes no step of a fibre until it is answered. One of the two
-   * functions is called, once: with the answer, or with an effect that is the rest of the call (its failure, or what is
-   * still to be tried) and has to be run. What is returned gives the call up; it may be carried out all the same.
+   * `txn` for the hottest paths: it begins at once and takes no step of a fibre until it is answered. What is returned gives
+   * the call up; it may be carried out all the same.
    */
-  readonly startTxn: (
-    request: TxnRequest,
-    options: CallOptions | undefined,
-    onAnswer: (response: TxnResponse) => void,
-    onTrouble: (rest: Effect.Effect<TxnResponse, EtcdError>) => void
-  ) => () => void
+  readonly startTxn: (txn: StartedTxn, options?: CallOptions) => Cancelable
   /** Grants a lease of `ttl` (rounded up to whole seconds), under an id of the client's choice: safe to repeat. */
   readonly leaseGrant: (
     request: { readonly ttl: Duration.DurationInput; readonly id?: bigint | undefined },

@@ -163,14 +163,13 @@ export interface Session {
     owe: (undo: () => Effect.Effect<void> | void) => void
   ) => Effect.Effect<Entered, EtcdError | SessionExpired>
   /**
-   * {@link Session.claim} without a fibre, for the hottest paths: ends with `onEntered`, or with `onTrouble` and an effect
-   * that is the rest of the way. To give it up, undo what is owed.
+   * {@link Session.claim} without a fibre, for the hottest paths. The claimant is told once: how it went, or an effect that
+   * is the rest of the way. To give it up, undo what is owed.
    */
   readonly startClaim: (
     options: EnterOptions,
     owe: (undo: () => Effect.Effect<void> | void) => void,
-    onEntered: (entered: Entered) => void,
-    onTrouble: (rest: Effect.Effect<Entered, EtcdError | SessionExpired>) => void
+    claimant: Claim.Claimant<SessionExpired>
   ) => void
   /**
    * {@link Session.claim} for up to 64 folders, none of them twice, by one transaction: all entries are made or none, and
@@ -378,13 +377,15 @@ const makeChecked = (
 
     const ground: Ground<SessionExpired> = { client, names, leaseGone, remove: removeUnlessMoot, isMoot }
 
-    const startClaim: Session["startClaim"] = (options, owe, onEntered, onTrouble) => {
-      if (lease !== undefined && !isOver()) Claim.start(ground, lease, options, owe, onEntered, onTrouble)
-      else onTrouble(Effect.zipRight(leased, claim(options, owe)))
+    const startClaim: Session["startClaim"] = (options, owe, claimant) => {
+      if (lease !== undefined && !isOver()) Claim.start(ground, lease, options, owe, claimant)
+      else claimant.troubled(Effect.zipRight(leased, claim(options, owe)))
     }
 
     const claim: Session["claim"] = (options, owe) =>
-      Effect.async((resume) => startClaim(options, owe, (entered) => resume(Effect.succeed(entered)), resume))
+      Effect.async((resume) =>
+        startClaim(options, owe, { entered: (entered) => resume(Effect.succeed(entered)), troubled: resume })
+      )
 
     const claimAll: Session["claimAll"] = (options, owe) =>
       Effect.flatMap(leased, (id) => ClaimAll.claimAll(ground, id, options, owe))

@@ -2,14 +2,23 @@
 import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { CallOptions, EtcdClient, Lease, WatchConnection, WatchRequest } from "../EtcdClient.js"
+import type {
+  CallOptions,
+  Cancelable,
+  EtcdClient,
+  Lease,
+  StartedTxn,
+  WatchConnection,
+  WatchRequest
+} from "../EtcdClient.js"
 import { EtcdError } from "../EtcdError.js"
-import type { KeyRange } from "../Txn.js"
+import type { KeyRange, TxnResponse } from "../Txn.js"
 import * as Batcher from "./batch/batcher.js"
 import { byteLength, toText } from "./bytes.js"
 import { randomLeaseId } from "./ids.js"
@@ -18,9 +27,9 @@ import * as LeaseStream from "./leaseStream.js"
 import * as Namespace from "./namespace.js"
 import * as numbers from "./numbers.js"
 import type { ClientOptions } from "./options.js"
-import type { Repeatable } from "./retry.js"
-import { retrying, startRetrying } from "./retry.js"
-import type { Transport } from "./transport.js"
+import type { Repeatable, RetryOptions } from "./retry.js"
+import { Course, retrying } from "./retry.js"
+import type { Settled, Transport } from "./transport.js"
 import { firstKey, isReadOnly } from "./txnShape.js"
 import * as WatchHub from "./watchHub.js"
 
@@ -71,6 +80,35 @@ const notCreated = (
       connection._tag === "Connected" ? "" : ` (${connection.reason})`
     }`
   })
+
+const nothingToCancel: Cancelable = { cancel: constVoid }
+
+/** A transaction that takes no fibre unless its first attempt fails. */
+class StartedCourse extends Course<TxnResponse> implements Settled<TxnResponse> {
+  readonly #kv: Batcher.BatchedKv
+  readonly #started: StartedTxn
+
+  constructor(
+    options: RetryOptions,
+    repeatable: Repeatable,
+    timeoutMillis: number,
+    kv: Batcher.BatchedKv,
+    started: StartedTxn
+  ) {
+    super(options, repeatable, timeoutMillis)
+    this.#kv = kv
+    this.#started = started
+  }
+
+  attempt(timeoutMillis: number): Effect.Effect<TxnResponse, EtcdError> {
+    return this.#kv.txn(this.#started.request(), { timeoutMillis })
+  }
+
+  settled(exit: Exit.Exit<TxnResponse, EtcdError>): void {
+    if (Exit.isSuccess(exit)) this.#started.answered(exit.value)
+    else this.#started.troubled(this.goOn(exit.cause))
+  }
+}
 
 export const make = (transport: Transport, options: ClientOptions): Effect.Effect<Client, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -127,20 +165,15 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
         firstKey(request)
       )
 
-    const startTxn: Client["startTxn"] = (request, call, onAnswer, onTrouble) => {
+    const startTxn: Client["startTxn"] = (started, call) => {
+      const request = started.request()
       if (batched === undefined || numbers.ofTxn(request) !== undefined) {
-        onTrouble(txn(request, call))
-        return constVoid
+        started.troubled(txn(request, call))
+        return nothingToCancel
       }
-      return startRetrying(
-        retry,
-        repeatableAs(isReadOnly(request) ? "read" : "write", call),
-        millisOf(call),
-        (timeoutMillis, done) => batched.startTxn(request, { timeoutMillis }, done),
-        (timeoutMillis) => batched.txn(request, { timeoutMillis }),
-        onAnswer,
-        onTrouble
-      )
+      const repeatable = repeatableAs(isReadOnly(request) ? "read" : "write", call)
+      const course = new StartedCourse(retry, repeatable, millisOf(call), batched, started)
+      return batched.startTxn(started, { timeoutMillis: course.time() }, course)
     }
 
     const range: Client["range"] = (request, call) =>
@@ -332,13 +365,12 @@ const within = (client: Client, prefix: string): Client => {
         prevKvs: response.prevKvs.map(namespace.bareKv)
       })),
     txn: (request, call) => Effect.map(client.txn(namespace.txn(request), call), namespace.bareTxn),
-    startTxn: (request, call, onAnswer, onTrouble) =>
-      client.startTxn(
-        namespace.txn(request),
-        call,
-        (response) => onAnswer(namespace.bareTxn(response)),
-        (rest) => onTrouble(Effect.map(rest, namespace.bareTxn))
-      ),
+    startTxn: (started, call) =>
+      client.startTxn({
+        request: () => namespace.txn(started.request()),
+        answered: (response) => started.answered(namespace.bareTxn(response)),
+        troubled: (rest) => started.troubled(Effect.map(rest, namespace.bareTxn))
+      }, call),
     leaseTimeToLive: (id, call) =>
       Effect.map(client.leaseTimeToLive(id, call), (lease) => ({
         ...lease,

@@ -5,11 +5,9 @@ import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { EtcdError } from "../EtcdError.js"
-import type { Cancel, Done } from "./transport.js"
 
 /**
  * Whether a second sending is harmless after an unknown outcome.
@@ -36,20 +34,20 @@ const withOutcome = (error: EtcdError, mayBeApplied: boolean): EtcdError =>
 type Attempt<A> = (timeoutMillis: number, earlierMayBeApplied: boolean) => Effect.Effect<A, EtcdError>
 
 /** A call from its beginning to its end, however many attempts that takes. */
-class Course<A> {
+export abstract class Course<A> {
   readonly #options: RetryOptions
   readonly #repeatable: Repeatable
   readonly #timeoutMillis: number
-  readonly #attempt: Attempt<A>
   readonly #start: bigint
 
-  constructor(options: RetryOptions, repeatable: Repeatable, timeoutMillis: number, attempt: Attempt<A>) {
+  constructor(options: RetryOptions, repeatable: Repeatable, timeoutMillis: number) {
     this.#options = options
     this.#repeatable = repeatable
     this.#timeoutMillis = timeoutMillis
-    this.#attempt = attempt
     this.#start = options.clock.unsafeCurrentTimeNanos()
   }
+
+  protected abstract attempt(...args: Parameters<Attempt<A>>): ReturnType<Attempt<A>>
 
   /** The time of the next attempt. */
   time(): number {
@@ -59,7 +57,7 @@ class Course<A> {
   }
 
   once(earlierMayBeApplied: boolean): Effect.Effect<A, EtcdError> {
-    return this.#attempt(this.time(), earlierMayBeApplied)
+    return this.attempt(this.time(), earlierMayBeApplied)
   }
 
   /** What follows after the first attempt has failed. */
@@ -97,6 +95,15 @@ class Course<A> {
   }
 }
 
+class Calling<A> extends Course<A> {
+  readonly attempt: Attempt<A>
+
+  constructor(options: RetryOptions, repeatable: Repeatable, timeoutMillis: number, attempt: Attempt<A>) {
+    super(options, repeatable, timeoutMillis)
+    this.attempt = attempt
+  }
+}
+
 /**
  * Runs `attempt` with the time that is left, again as the schedule says, until the whole call's `timeoutMillis` is used up.
  * The error says `mayBeApplied` if any of the attempts may have been.
@@ -108,27 +115,7 @@ export const retrying = <A>(
   attempt: Attempt<A>
 ): Effect.Effect<A, EtcdError> =>
   Effect.suspend(() => {
-    const course = new Course(options, repeatable, timeoutMillis, attempt)
+    const course = new Calling(options, repeatable, timeoutMillis, attempt)
     // By the cause: a handler of errors alone would cost calls that succeed a step more.
     return Effect.catchAllCause(course.once(false), (cause) => course.goOn(cause))
   })
-
-/**
- * The same where the first attempt needs no fibre (`start` is its form without one): it ends with `onAnswer`, or with
- * `onTrouble` and an effect that is the rest of the call.
- */
-export const startRetrying = <A>(
-  options: RetryOptions,
-  repeatable: Repeatable,
-  timeoutMillis: number,
-  start: (timeoutMillis: number, done: Done<A>) => Cancel,
-  attempt: Attempt<A>,
-  onAnswer: (answer: A) => void,
-  onTrouble: (rest: Effect.Effect<A, EtcdError>) => void
-): Cancel => {
-  const course = new Course(options, repeatable, timeoutMillis, attempt)
-  return start(
-    course.time(),
-    (exit) => Exit.isSuccess(exit) ? onAnswer(exit.value) : onTrouble(course.goOn(exit.cause))
-  )
-}

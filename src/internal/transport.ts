@@ -29,6 +29,11 @@ export interface CallOptions {
 /** Hears the outcome of a call, once, unless the call was cancelled before. */
 export type Done<A> = (exit: Exit.Exit<A, EtcdError>) => void
 
+/** {@link Done} as an object, for those of whom there are many. */
+export interface Settled<in A> {
+  readonly settled: (exit: Exit.Exit<A, EtcdError>) => void
+}
+
 /** Gives a call up; does nothing when it is over. */
 export type Cancel = () => void
 

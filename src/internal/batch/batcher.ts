@@ -10,9 +10,10 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import type { Cancelable, StartedTxn } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type { Op, RangeRequest, TxnRequest, TxnResponse } from "../../Txn.js"
-import type { CallOptions, Cancel, Done, Kv, Transport } from "../transport.js"
+import type { CallOptions, Cancel, Done, Kv, Settled, Transport } from "../transport.js"
 import { isReadOnly } from "../txnShape.js"
 import { Lane } from "./lane.js"
 import * as Nesting from "./nesting.js"
@@ -60,7 +61,11 @@ type StartTxn = (request: TxnRequest, options: CallOptions, done: Done<TxnRespon
 
 /** The calls, and the one that is hottest without a fibre of its caller. */
 export interface BatchedKv extends Kv {
-  readonly startTxn: StartTxn
+  readonly startTxn: (
+    txn: Pick<StartedTxn, "request">,
+    options: CallOptions,
+    caller: Settled<TxnResponse>
+  ) => Cancelable
 }
 
 export const make = (transport: Transport, options: Options): Effect.Effect<BatchedKv, never, Scope.Scope> =>
@@ -138,15 +143,16 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Batc
       del: (request, call) => writes.submit(new Requests.DeleteCall(ways, request), call),
       txn: (request, call) =>
         isFlatRead(request)
-          ? reads.submit(new Requests.FlatReadCall(ways, request), call)
+          ? reads.submit(new Requests.FlatReadCall(ways, { request: () => request }), call)
           : isReadOnly(request)
           ? transport.txn(request, call)
-          : writes.submit(new Requests.TxnCall(ways, request), call),
-      startTxn: (request, call, done) =>
-        isFlatRead(request)
-          ? reads.start(new Requests.FlatReadCall(ways, request), call, done)
-          : isReadOnly(request)
-          ? startTxn(request, call, done)
-          : writes.start(new Requests.TxnCall(ways, request), call, done)
+          : writes.submit(new Requests.TxnCall(ways, { request: () => request }, request), call),
+      startTxn: (source, call, caller) => {
+        const request = source.request()
+        if (isFlatRead(request)) return reads.start(new Requests.FlatReadCall(ways, source), call, caller)
+        return isReadOnly(request)
+          ? { cancel: startTxn(request, call, (exit) => caller.settled(exit)) }
+          : writes.start(new Requests.TxnCall(ways, source, request), call, caller)
+      }
     }
   })

@@ -14,11 +14,12 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import { constVoid } from "effect/Function"
+import type { Cancelable } from "../../EtcdClient.js"
 import { EtcdError } from "../../EtcdError.js"
 import type { Header, Op, OpResponse, TxnResponse } from "../../Txn.js"
 import { Bag } from "../bag.js"
 import { Code, Statuses } from "../etcdErrors.js"
-import type { CallOptions, Cancel, Done } from "../transport.js"
+import type { CallOptions, Cancel, Done, Settled } from "../transport.js"
 import type { Footprint } from "./footprint.js"
 import { Footprints, nothing as noFootprint } from "./footprint.js"
 
@@ -101,15 +102,17 @@ class Member<A> implements Waiting {
   isOver = false
   isEager: boolean
   flight: Flight | undefined = undefined
+  readonly #lane: Lane
   #request: Request<A> | undefined
-  #done: Done<A> | undefined
+  #caller: Settled<A> | undefined
 
-  constructor(request: Request<A>, deadline: number, done: Done<A>) {
+  constructor(lane: Lane, request: Request<A>, deadline: number, caller: Settled<A>) {
     this.shares = request.shares
     this.deadline = deadline
     this.isEager = !request.shares
+    this.#lane = lane
     this.#request = request
-    this.#done = done
+    this.#caller = caller
   }
 
   part(): Part {
@@ -147,7 +150,13 @@ class Member<A> implements Waiting {
     this.isOver = true
     if (this.flight !== undefined) this.flight.waiting--
     this.#request = undefined
-    this.#done = undefined
+    this.#caller = undefined
+  }
+
+  cancel(): void {
+    if (this.isOver) return
+    this.giveUp()
+    this.#lane.cancelIfIdle(this.flight)
   }
 
   #answer(responses: ReadonlyArray<OpResponse>, header: Header): Exit.Exit<A, EtcdError> {
@@ -160,10 +169,10 @@ class Member<A> implements Waiting {
   }
 
   #settle(exit: Exit.Exit<A, EtcdError>): void {
-    const done = this.#done
-    if (this.isOver || done === undefined) return
+    const caller = this.#caller
+    if (this.isOver || caller === undefined) return
     this.giveUp()
-    done(exit)
+    caller.settled(exit)
   }
 }
 
@@ -295,18 +304,15 @@ export class Lane {
       this.#closed || this.#flights.size === 0 && this.#queue.length === 0
         ? this.#leave(request, options)
         : Effect.async<A, EtcdError>((resume) => {
-          const giveUp = this.start(request, options, resume)
-          return Effect.sync(giveUp)
+          const member = this.start(request, options, { settled: resume })
+          return Effect.sync(() => member.cancel())
         })
     )
   }
 
-  /**
-   * The same without a fibre of the caller: `done` is called with the outcome, unless what is returned was called before to
-   * give the request up.
-   */
-  start<A>(request: Request<A>, { timeoutMillis }: CallOptions, done: Done<A>): Cancel {
-    const member = new Member(request, this.#now() + timeoutMillis, done)
+  /** The same without a fibre of the caller, who is told the outcome unless the request was given up before. */
+  start<A>(request: Request<A>, { timeoutMillis }: CallOptions, caller: Settled<A>): Cancelable {
+    const member = new Member(this, request, this.#now() + timeoutMillis, caller)
     if (this.#closed) {
       member.fail(closed(false))
     } else if (this.#flights.size === 0 && this.#queue.length === 0) {
@@ -316,11 +322,7 @@ export class Lane {
       if (member.isEager) this.#eager++
       this.#flushSoon()
     }
-    return () => {
-      if (member.isOver) return
-      member.giveUp()
-      this.#cancelIfIdle(member.flight)
-    }
+    return member
   }
 
   /** What still waits for its turn is not sent any more; nobody is left without an answer. */
@@ -534,14 +536,14 @@ export class Lane {
           "the deadline passed before the answer came",
           this.#options.kind === "write"
         ))
-        this.#cancelIfIdle(flight)
+        this.cancelIfIdle(flight)
       }
     }
     this.#flush()
   }
 
   /** A call that nobody waits for any more. */
-  #cancelIfIdle(flight: Flight | undefined): void {
+  cancelIfIdle(flight: Flight | undefined): void {
     if (flight === undefined || flight.waiting > 0) return
     flight.cancel()
     this.#landed(flight)

@@ -1,5 +1,6 @@
 /** The requests that can share a call, each in the forms in which it can leave. */
 import type * as Effect from "effect/Effect"
+import type { StartedTxn } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type {
   DeleteRequest,
@@ -177,28 +178,32 @@ export class DeleteCall implements Request<DeleteResponse> {
   }
 }
 
-/** What transactions have in common. */
+/** What transactions have in common. They are made when they are about to leave, so that those which wait are small. */
 abstract class AnyTxnCall {
   readonly operation = "txn"
   abstract readonly shares: boolean
-  protected readonly ways: Ways
-  protected readonly request: TxnRequest
+  readonly #ways: Ways
+  readonly #source: Pick<StartedTxn, "request">
 
-  constructor(ways: Ways, request: TxnRequest) {
-    this.ways = ways
-    this.request = request
+  constructor(ways: Ways, source: Pick<StartedTxn, "request">) {
+    this.#ways = ways
+    this.#source = source
   }
 
   key(): string | undefined {
-    return firstKey(this.request)
+    return firstKey(this.request())
   }
 
   alone(options: CallOptions): Effect.Effect<TxnResponse, EtcdError> {
-    return this.ways.transport.txn(this.request, options)
+    return this.#ways.transport.txn(this.request(), options)
   }
 
   start(options: CallOptions, done: Done<TxnResponse>): Cancel {
-    return this.ways.startTxn(this.request, options, done)
+    return this.#ways.startTxn(this.request(), options, done)
+  }
+
+  protected request(): TxnRequest {
+    return this.#source.request()
   }
 }
 
@@ -207,10 +212,11 @@ export class FlatReadCall extends AnyTxnCall implements Request<TxnResponse> {
   readonly shares = true
 
   part(): Part {
+    const request = this.request()
     return {
-      ops: this.request.success ?? [],
+      ops: request.success ?? [],
       nested: 0,
-      weight: weightOfTxn(this.request),
+      weight: weightOfTxn(request),
       footprint: Footprint.nothing
     }
   }
@@ -223,13 +229,14 @@ export class FlatReadCall extends AnyTxnCall implements Request<TxnResponse> {
 export class TxnCall extends AnyTxnCall implements Request<TxnResponse> {
   readonly shares: boolean
 
-  constructor(ways: Ways, request: TxnRequest) {
-    super(ways, request)
+  constructor(ways: Ways, source: Pick<StartedTxn, "request">, request: TxnRequest) {
+    super(ways, source)
     this.shares = ways.nests() && ways.mayShare(Txn.txn(request))
   }
 
   part(): Part {
-    return part(Txn.txn(this.request), Footprint.ofTxn(this.request), operationsOf(this.request))
+    const request = this.request()
+    return part(Txn.txn(request), Footprint.ofTxn(request), operationsOf(request))
   }
 
   answer([response]: ReadonlyArray<OpResponse>, header: Header): TxnResponse {

@@ -47,8 +47,12 @@ export const lead = <A, E, R>(
   Effect.flatMap(Schedule.driver(retry), (driver) => {
     let toldOfOutage = false
 
-    const patiently: Win<InvalidArgument | EtcdError> = (own, onWon, onRest) =>
-      win(own, onWon, (rest) => onRest(Effect.catchTag(rest, "LockTimeout", Effect.die)))
+    const patiently: Win<InvalidArgument | EtcdError> = (winner) =>
+      win({
+        own: winner.own,
+        won: (won) => winner.won(won),
+        rest: (rest) => winner.rest(Effect.catchTag(rest, "LockTimeout", Effect.die))
+      })
 
     const tell = (reason: Again): Effect.Effect<void> => {
       const log = reason._tag === "EtcdError" && toldOfOutage ? Effect.logDebug : Effect.logWarning

@@ -16,13 +16,10 @@ export const aroundIfAvailable = <E, A, E2, R>(
   body: Body<A, E2, R>,
   onLost: WithLockOptions["onLost"]
 ): Effect.Effect<Option.Option<A>, Exclude<E, { readonly _tag: "LockConflict" }> | E2 | LockExpired, R> =>
-  Effect.flatMap(Effect.runtime<R>(), (runtime) =>
-    masked((mask) =>
-      holding.hold(operation, key, win, mask).pipe(
-        Effect.asSome,
-        Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
-        Effect.flatMap((held) =>
-          Effect.transposeOption(Option.map(held, (held) => protect(held, body, onLost, runtime, mask)))
-        )
-      )
-    ))
+  masked((mask) =>
+    holding.hold(operation, key, win, mask).pipe(
+      Effect.asSome,
+      Effect.catchTag("LockConflict", () => Effect.succeed(Option.none<Held>())),
+      Effect.flatMap((held) => Effect.transposeOption(Option.map(held, (held) => protect(held, body, onLost, mask))))
+    )
+  )

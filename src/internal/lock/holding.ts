@@ -1,10 +1,10 @@
 /** Ways to hold what was won in a queue: for as long as a scope is open, or around a body. */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { identity } from "effect/Function"
-import type * as Runtime from "effect/Runtime"
+import { constVoid } from "effect/Function"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Scope from "effect/Scope"
 import type { EtcdClient } from "../../EtcdClient.js"
@@ -16,63 +16,61 @@ import type { Held, Won } from "./handle.js"
 import * as Handle from "./handle.js"
 import { Protected } from "./protect.js"
 
-/**
- * How it is won: ends with `onWon`, or with `onRest` and an effect that is the rest of the way. What it owes meanwhile is
- * told to `own`, which is also how it is given up.
- */
-export type Win<E> = (
-  own: Obligations,
-  onWon: (won: Won) => void,
-  onRest: (rest: Effect.Effect<Won, E>) => void
-) => void
+/** Who wants to hold something, and is told when it does. */
+export interface Winner<in E> {
+  /** What it owes until it is given back: settling it is also how it is given up. */
+  readonly own: Obligations
+  readonly won: (won: Won) => void
+  /** Told instead: an effect that is the rest of the way. */
+  readonly rest: (rest: Effect.Effect<Won, E>) => void
+}
+
+/** How it is won. The winner is told once, at once or later. */
+export type Win<E> = (winner: Winner<E>) => void
 
 /** A way that is an effect from its beginning. */
-export const byEffect = <E>(way: (own: Obligations) => Effect.Effect<Won, E>): Win<E> => (own, _, onRest) =>
-  onRest(Effect.suspend(() => way(own)))
+export const byEffect = <E>(way: (own: Obligations) => Effect.Effect<Won, E>): Win<E> => (winner) =>
+  winner.rest(Effect.suspend(() => way(winner.own)))
 
 /** No way at all. */
-export const failing = <E>(error: E): Win<E> => (_, __, onRest) => onRest(Effect.fail(error))
+export const failing = <E>(error: E): Win<E> => (winner) => winner.rest(Effect.fail(error))
 
 /** The way as an effect, whatever its beginning. */
-export const toEffect = <E>(win: Win<E>, own: Obligations): Effect.Effect<Won, E> =>
-  Effect.async((resume) => win(own, (won) => resume(Effect.succeed(won)), resume))
+const toEffect = <E>(win: Win<E>, own: Obligations): Effect.Effect<Won, E> =>
+  Effect.async((resume) => win({ own, won: (won) => resume(Effect.succeed(won)), rest: resume }))
 
 /** Where nothing may come between winning and holding; as plain data, for paths where `uninterruptibleMask` costs too much. */
 export interface Masked {
   readonly fiber: Fiber.RuntimeFiber<unknown, unknown>
-  readonly restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Those outside. */
+  readonly flags: RuntimeFlags.RuntimeFlags
 }
 
 /** Runs uninterruptibly what `body` returns. */
 export const masked = <A, E, R>(body: (mask: Masked) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.withFiberRuntime((fiber, { runtimeFlags }) =>
-    RuntimeFlags.interruption(runtimeFlags)
-      ? Effect.uninterruptible(body({ fiber, restore: Effect.interruptible }))
-      : body({ fiber, restore: identity })
-  )
-
-/** Whatever became of the work: it is over, and then what was held is given back. */
-const finish = <A, E, E2>(
-  outcome: Effect.Effect<Exit.Exit<A, E>, E2>,
-  work: { readonly stop: Effect.Effect<void> },
-  close: Effect.Effect<void>
-): Effect.Effect<A, E | E2> =>
-  Effect.matchCauseEffect(outcome, {
-    onFailure: (cause) => Effect.zipRight(Effect.zipRight(work.stop, close), Effect.failCause(cause)),
-    onSuccess: (exit) => Effect.flatMap(close, () => exit)
+  Effect.withFiberRuntime((fiber, { runtimeFlags: flags }) => {
+    const effect = body({ fiber, flags })
+    return RuntimeFlags.interruption(flags) ? Effect.uninterruptible(effect) : effect
   })
+
+/** Interruptible if that was so outside. */
+export const restored = <A, E, R>({ flags }: Masked, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  RuntimeFlags.interruption(flags) ? Effect.interruptible(effect) : effect
 
 /** Runs the body while something is held, and gives that back whatever happens. To be run where it cannot be interrupted. */
 export const protect = <A, E, R, Handle>(
   held: Held<Handle>,
   body: Body<A, E, R, Handle>,
   onLost: WithLockOptions["onLost"],
-  runtime: Runtime.Runtime<R>,
-  { restore }: Masked
-): Effect.Effect<A, E | LockExpired> => {
-  const work = new Protected(runtime, body, onLost)
-  return finish(restore(work.run(held)), work, held.close)
-}
+  mask: Masked
+): Effect.Effect<A, E | LockExpired, R> =>
+  Effect.contextWithEffect((context: Context.Context<R>) => {
+    const work = new Protected(body, onLost, mask, context)
+    return Effect.matchCauseEffect(restored(mask, work.run(held)), {
+      onFailure: (cause) => Effect.zipRight(Effect.zipRight(work.stop, held.close), Effect.failCause(cause)),
+      onSuccess: (exit) => Effect.flatMap(held.close, () => exit)
+    })
+  })
 
 export interface Holding {
   /** Whatever `win` leaves undone when it fails or is interrupted is undone here, before anybody hears of it. */
@@ -91,13 +89,13 @@ export interface Holding {
 
 /** @param kind what is held, for errors, spans and logs */
 export const make = (client: EtcdClient["Type"], kind: Kind): Holding => {
-  const hold: Holding["hold"] = (operation, key, win, { fiber, restore }) => {
+  const hold: Holding["hold"] = (operation, key, win, mask) => {
     const own = new Obligations()
-    const winning = traced(fiber, operation, { "lock.key": key }, toEffect(win, own))
-    return Effect.matchCauseEffect(restore(winning), {
+    const winning = traced(mask.fiber, operation, { "lock.key": key }, toEffect(win, own))
+    return Effect.matchCauseEffect(restored(mask, winning), {
       onFailure: (cause) => Effect.flatMap(Effect.suspend(() => own.settle()), () => Effect.failCause(cause)),
       onSuccess: (won) => {
-        const held = Handle.make(client, kind, key, won, own, isDebugging(fiber))
+        const held = Handle.make(client, kind, key, won, own, isDebugging(mask.fiber))
         return Effect.as(held.announce, held)
       }
     })
@@ -115,47 +113,77 @@ export const make = (client: EtcdClient["Type"], kind: Kind): Holding => {
         ))
     )
 
-  /** Nobody sees spans or debug logs: the answer that brings the lock starts the body, and the caller sleeps through it. */
-  const aroundUnseen = <E, A, E2, R>(
-    key: string,
-    win: Win<E>,
-    body: Body<A, E2, R>,
-    onLost: WithLockOptions["onLost"],
-    runtime: Runtime.Runtime<R>
-  ): Effect.Effect<A, E | E2 | LockExpired> =>
-    masked(({ restore }) => {
-      const own = new Obligations()
-      const work = new Protected(runtime, body, onLost)
-      let held: Held | undefined
-      const hold = (won: Won): Held => held = Handle.make(client, kind, key, won, own, false)
-      const outcome: Effect.Effect<Exit.Exit<A, E2 | LockExpired>, E> = Effect.async((resume) =>
-        win(
-          own,
-          (won) => work.start(hold(won), resume),
-          (rest) => resume(Effect.flatMap(rest, (won) => work.run(hold(won))))
-        )
-      )
-      return finish(restore(outcome), work, Effect.suspend(() => held === undefined ? own.settle() : held.close))
-    })
-
   const around: Holding["around"] = <E, A, E2, R>(
     operation: string,
     key: string,
     win: Win<E>,
     body: Body<A, E2, R>,
     onLost: WithLockOptions["onLost"]
-  ) =>
-    Effect.flatMap(
-      Effect.runtime<R>(),
-      (runtime): Effect.Effect<A, E | E2 | LockExpired> =>
-        Effect.withFiberRuntime((fiber) =>
-          isTraced(fiber) || isDebugging(fiber)
-            ? masked((mask) =>
-              Effect.flatMap(hold(operation, key, win, mask), (held) => protect(held, body, onLost, runtime, mask))
-            )
-            : aroundUnseen(key, win, body, onLost, runtime)
-        )
+  ): Effect.Effect<A, E | E2 | LockExpired, R> =>
+    Effect.contextWithEffect((context: Context.Context<R>) =>
+      masked((mask) =>
+        isTraced(mask.fiber) || isDebugging(mask.fiber)
+          ? Effect.flatMap(hold(operation, key, win, mask), (held) => protect(held, body, onLost, mask))
+          : new Unseen<A, E | E2, R>(client, kind, key, body, onLost, mask, context).around(win)
+      )
     )
 
   return { hold, scoped, around }
+}
+
+/**
+ * A lock held around a body where nobody sees spans or debug logs: the answer that brings it starts the body, and the caller
+ * sleeps through both. One object, as hundreds may wait.
+ */
+class Unseen<A, E, R> extends Protected<A, E, R, LockHandle> implements Winner<E> {
+  readonly own = new Obligations()
+  readonly #client: EtcdClient["Type"]
+  readonly #kind: Kind
+  readonly #key: string
+  readonly #mask: Masked
+  #held: Held | undefined = undefined
+  #resume: (outcome: Effect.Effect<Exit.Exit<A, E | LockExpired>, E>) => void = constVoid
+
+  constructor(
+    client: EtcdClient["Type"],
+    kind: Kind,
+    key: string,
+    body: Body<A, E, R>,
+    onLost: WithLockOptions["onLost"],
+    mask: Masked,
+    context: Context.Context<R>
+  ) {
+    super(body, onLost, mask, context)
+    this.#client = client
+    this.#kind = kind
+    this.#key = key
+    this.#mask = mask
+  }
+
+  around(win: Win<E>): Effect.Effect<A, E | LockExpired> {
+    const outcome: Effect.Effect<Exit.Exit<A, E | LockExpired>, E> = Effect.async((resume) => {
+      this.#resume = resume
+      win(this)
+    })
+    return Effect.matchCauseEffect(restored(this.#mask, outcome), {
+      onFailure: (cause) => Effect.zipRight(Effect.zipRight(this.stop, this.#close()), Effect.failCause(cause)),
+      onSuccess: (exit) => Effect.flatMap(this.#close(), () => exit)
+    })
+  }
+
+  won(won: Won): void {
+    this.start(this.#hold(won), this.#resume)
+  }
+
+  rest(rest: Effect.Effect<Won, E>): void {
+    this.#resume(Effect.flatMap(rest, (won) => this.run(this.#hold(won))))
+  }
+
+  #hold(won: Won): Held {
+    return this.#held = Handle.make(this.#client, this.#kind, this.#key, won, this.own, false)
+  }
+
+  #close(): Effect.Effect<void> {
+    return Effect.suspend(() => this.#held === undefined ? this.own.settle() : this.#held.close)
+  }
 }

@@ -24,7 +24,7 @@ import { isDebugging, traced } from "../traced.js"
 import type { Held } from "./handle.js"
 import * as Handle from "./handle.js"
 import type { Masked } from "./holding.js"
-import { masked, protect } from "./holding.js"
+import { masked, protect, restored } from "./holding.js"
 import * as Queue from "./queue.js"
 import type { Queues } from "./queues.js"
 import { undeterred } from "./stay.js"
@@ -209,12 +209,12 @@ export const make = (
       })
     })
 
-  const hold = (places: Places, { fiber, restore }: Masked): Effect.Effect<Held<LocksHandle>, WinError> =>
+  const hold = (places: Places, mask: Masked): Effect.Effect<Held<LocksHandle>, WinError> =>
     Effect.suspend(() => {
       const { keys } = places
       const own = new Obligations()
-      const winning = traced(fiber, "Lock.acquireAll", { "lock.keys": keys }, win(places, own))
-      return Effect.matchCauseEffect(restore(winning), {
+      const winning = traced(mask.fiber, "Lock.acquireAll", { "lock.keys": keys }, win(places, own))
+      return Effect.matchCauseEffect(restored(mask, winning), {
         onFailure: (cause) => Effect.zipRight(Effect.suspend(() => own.settle()), Effect.failCause(cause)),
         onSuccess: ({ entries, session }) =>
           Effect.map(
@@ -226,7 +226,7 @@ export const make = (
                 keys[index],
                 { session, entry },
                 new Obligations(),
-                isDebugging(fiber)
+                isDebugging(mask.fiber)
               )
               return Effect.as(held.announce, held)
             }),
@@ -249,11 +249,7 @@ export const make = (
             )
         )
       ),
-    around: <A, E, R>(places: Places, body: Body<A, E, R, LocksHandle>, onLost: WithLockOptions["onLost"]) =>
-      Effect.flatMap(
-        Effect.runtime<R>(),
-        (runtime) =>
-          masked((mask) => Effect.flatMap(hold(places, mask), (held) => protect(held, body, onLost, runtime, mask)))
-      )
+    around: (places, body, onLost) =>
+      masked((mask) => Effect.flatMap(hold(places, mask), (held) => protect(held, body, onLost, mask)))
   }
 }

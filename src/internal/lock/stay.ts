@@ -153,10 +153,11 @@ export const make = <Info, State>(
           return won === undefined ? goOn(place, session, entered) : Effect.succeed(won)
         }))
 
-    const wait = <E>(place: Place<E>): Win<E | InvalidArgument | EtcdError> => (own, onWon, onRest) => {
+    const wait = <E>(place: Place<E>): Win<E | InvalidArgument | EtcdError> => (winner) => {
+      const { own } = winner
       const session = sessions.lend(place.ttl, own.owe)
       const rest = (way: Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted>): void =>
-        onRest(undeterred(
+        winner.rest(undeterred(
           own,
           way,
           Effect.suspend(() =>
@@ -164,16 +165,14 @@ export const make = <Info, State>(
           )
         ))
       if (session === undefined) return rest(stay(place, own))
-      session.startClaim(
-        entering(place, lookAtEntry(place.folder)),
-        own.owe,
-        (entered) => {
+      session.startClaim(entering(place, lookAtEntry(place.folder)), own.owe, {
+        entered: (entered) => {
           const won = holdsAtOnce(session, entered)
           if (won === undefined) rest(goOn(place, session, entered))
-          else onWon(won)
+          else winner.won(won)
         },
-        (entering) => rest(Effect.flatMap(entering, (entered) => goOn(place, session, entered)))
-      )
+        troubled: (entering) => rest(Effect.flatMap(entering, (entered) => goOn(place, session, entered)))
+      })
     }
 
     const attempt = <E>(

@@ -5,9 +5,8 @@
  * that is given up while it may still arrive is barred, so that no ghost is left on a lease that lives on.
  */
 import * as Effect from "effect/Effect"
-import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
-import type { EtcdClient } from "../../EtcdClient.js"
+import type { Cancelable, EtcdClient, StartedTxn } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type { Entered, EnterOptions } from "../../Session.js"
 import type { TxnRequest, TxnResponse } from "../../Txn.js"
@@ -29,8 +28,14 @@ export interface Ground<E> {
 
 type OnRemoved = EnterOptions["onRemoved"]
 
-/** An object of a class, which holds no more than it needs to undo itself: many are held for long. */
-class Standing<E> {
+/** Who claims an entry: told once, how it went or what is the rest of the way. */
+export interface Claimant<in E> {
+  readonly entered: (entered: Entered) => void
+  readonly troubled: (rest: Effect.Effect<Entered, EtcdError | E>) => void
+}
+
+/** An object of a class, which holds no more than it needs to undo itself once it stands: many are held for long. */
+class Standing<E> implements StartedTxn {
   readonly #ground: Ground<E>
   readonly #folder: string
   readonly #lease: bigint
@@ -39,47 +44,52 @@ class Standing<E> {
   /** `doubtful`: a sending was not answered, and may be applied at any time. */
   #sent: "nothing" | "once" | "doubtful" = "doubtful"
   #createRevision: bigint | undefined = undefined
-  #giveUp: () => void = constVoid
+  /** What is sent, until that is over. */
+  #options: EnterOptions | undefined
+  #claimant: Claimant<E> | undefined
+  #call: Cancelable | undefined = undefined
 
-  constructor(ground: Ground<E>, lease: bigint, folder: string, onRemoved: OnRemoved) {
+  constructor(ground: Ground<E>, lease: bigint, options: EnterOptions, claimant: Claimant<E>) {
     this.#ground = ground
-    this.#folder = folder
+    this.#folder = options.folder
     this.#lease = lease
-    this.#name = ground.names.take(folder, lease)
-    this.#onRemoved = onRemoved
+    this.#name = ground.names.take(options.folder, lease)
+    this.#onRemoved = options.onRemoved
+    this.#options = options
+    this.#claimant = claimant
   }
 
-  /** Ends with `onEntered`, or with `onTrouble` and the rest of the way. */
-  send(
-    { onlyIf = [], reads = [], value }: EnterOptions,
-    onEntered: (entered: Entered) => void,
-    onTrouble: (rest: Effect.Effect<Entered, EtcdError | E>) => void
-  ): void {
+  send(): void {
+    const call = this.#ground.client.startTxn(this)
+    if (this.#claimant !== undefined) this.#call = call
+  }
+
+  request(): TxnRequest {
+    if (this.#options === undefined) return {}
+    const { onlyIf = [], reads = [], value } = this.#options
     const { bar, key } = this.#name
-    const request: TxnRequest = {
+    return {
       compare: [Txn.absent(key), Txn.absent(bar), ...onlyIf],
       success: [Txn.put({ key, value, lease: this.#lease }), ...reads],
       // Without a condition there is nothing to explain: only an earlier sending of this can have been before it.
       failure: [Txn.range({ key, keysOnly: true }), ...onlyIf.length === 0 ? [] : reads]
     }
-    let isOver = false
-    const over = (): void => {
-      isOver = true
-      this.#giveUp = constVoid
-    }
-    const giveUp = this.#ground.client.startTxn(request, undefined, (response) => {
-      over()
-      this.#sent = "once"
-      onEntered(this.#answered(response))
-    }, (rest) => {
-      over()
-      onTrouble(this.#goOn(rest, request))
-    })
-    if (!isOver) this.#giveUp = giveUp
+  }
+
+  answered(response: TxnResponse): void {
+    this.#sent = "once"
+    const entered = this.#entered(response)
+    this.#endCall()?.entered(entered)
+  }
+
+  troubled(rest: Effect.Effect<TxnResponse, EtcdError>): void {
+    this.#endCall()?.troubled(this.#goOn(rest))
   }
 
   undo(): Effect.Effect<void> | void {
-    this.#giveUp()
+    this.#call?.cancel()
+    this.#endCall()
+    this.#options = undefined
     const { bar, giveBack, key } = this.#name
     const created = this.#createRevision
     if (this.#sent === "nothing") return giveBack()
@@ -97,8 +107,16 @@ class Standing<E> {
     return this.#ground.remove({ key, txn, confirmed })
   }
 
-  #answered({ header, responses: [own, ...reads], succeeded }: TxnResponse): Entered {
+  #endCall(): Claimant<E> | undefined {
+    const claimant = this.#claimant
+    this.#claimant = undefined
+    this.#call = undefined
+    return claimant
+  }
+
+  #entered({ header, responses: [own, ...reads], succeeded }: TxnResponse): Entered {
     const { key } = this.#name
+    this.#options = undefined
     // Nobody else uses the name: a key that was there before was put by an earlier sending of this.
     const createRevision = own._tag === "Range" ? own.response.kvs[0]?.createRevision : header.revision
     this.#createRevision = createRevision
@@ -112,18 +130,18 @@ class Standing<E> {
     }
   }
 
-  #goOn(rest: Effect.Effect<TxnResponse, EtcdError>, request: TxnRequest): Effect.Effect<Entered, EtcdError | E> {
+  #goOn(rest: Effect.Effect<TxnResponse, EtcdError>): Effect.Effect<Entered, EtcdError | E> {
     const { client, leaseGone } = this.#ground
     return Effect.matchEffect(rest, {
       onSuccess: (response) => {
         this.#sent = "once"
-        return Effect.succeed(this.#answered(response))
+        return Effect.succeed(this.#entered(response))
       },
       onFailure: (error) => {
         // Sending it again tells what became of it.
         if (error.mayBeApplied) {
-          return Effect.matchEffect(client.txn(request, { idempotent: true }), {
-            onSuccess: (response) => Effect.succeed(this.#answered(response)),
+          return Effect.matchEffect(client.txn(this.request(), { idempotent: true }), {
+            onSuccess: (response) => Effect.succeed(this.#entered(response)),
             onFailure: leaseGone
           })
         }
@@ -140,10 +158,9 @@ export const start = <E>(
   lease: bigint,
   options: EnterOptions,
   owe: (undo: Undo) => void,
-  onEntered: (entered: Entered) => void,
-  onTrouble: (rest: Effect.Effect<Entered, EtcdError | E>) => void
+  claimant: Claimant<E>
 ): void => {
-  const standing = new Standing(ground, lease, options.folder, options.onRemoved)
+  const standing = new Standing(ground, lease, options, claimant)
   owe(() => standing.undo())
-  standing.send(options, onEntered, onTrouble)
+  standing.send()
 }

@@ -63,7 +63,10 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
         })
       // Not given up when this is interrupted: the delete is due whoever waits for it.
       return isMoot() ? done() : Effect.async((resume) => {
-        client.startTxn(txn, { idempotent: true, timeout }, () => resume(done()), (rest) => resume(goOn(rest)))
+        client.startTxn(
+          { request: () => txn, answered: () => resume(done()), troubled: (rest) => resume(goOn(rest)) },
+          { idempotent: true, timeout }
+        )
       })
     }
 
