@@ -177,14 +177,13 @@ export interface Session {
    */
   readonly claimAll: ClaimAll.ClaimAll<SessionExpired>
   /**
-   * Calls `onDeleted` when a key of this session is deleted by somebody else, unless the function that is returned was
-   * called before. Only keys that are held for longer than 200 milliseconds are watched.
+   * Tells the holder of a key of this session's when somebody else deletes it, until told to end. Only keys that are held
+   * for longer than 200 milliseconds are watched.
    */
-  readonly guardKey: (held: {
-    readonly key: string
-    readonly createRevision: bigint
+  readonly guardKey: (holder: {
+    readonly entry: Pick<Entry, "key" | "createRevision">
     readonly onDeleted: () => void
-  }) => () => void
+  }) => { readonly end: () => void }
   /** Calls `notify` when the session is over, at once if it is already; the function that is returned takes it back. */
   readonly onEnd: (notify: (error: SessionExpired) => void) => () => void
   /**
@@ -423,7 +422,8 @@ const makeChecked = (
           notify(ended)
           return () => {}
         }
-        return notifyAtEnd.add(notify)
+        const place = notifyAtEnd.add(notify)
+        return () => place.leave()
       },
       remove,
       undo

@@ -1,13 +1,31 @@
 /** A collection for what comes and goes all the time, in no order. */
 
-/** A place in a bag. */
-class Slot<A> {
-  readonly value: A
-  index: number
+/** Where something stands. */
+export interface Place {
+  /** Takes it away; nothing the second time. */
+  readonly leave: () => void
+}
 
-  constructor(value: A, index: number) {
+class Slot<A> implements Place {
+  readonly value: A
+  readonly #slots: Array<Slot<A>>
+  #index: number
+
+  constructor(value: A, slots: Array<Slot<A>>) {
     this.value = value
-    this.index = index
+    this.#slots = slots
+    this.#index = slots.length
+    slots.push(this)
+  }
+
+  leave(): void {
+    if (this.#index < 0) return
+    const last = this.#slots.pop()
+    if (last !== undefined && last !== this) {
+      this.#slots[this.#index] = last
+      last.#index = this.#index
+    }
+    this.#index = -1
   }
 }
 
@@ -22,19 +40,8 @@ export class Bag<A> {
     return this.#slots.length
   }
 
-  /** The result takes it out again. */
-  add(value: A): () => void {
-    const slot = new Slot(value, this.#slots.length)
-    this.#slots.push(slot)
-    return () => {
-      if (slot.index < 0) return
-      const last = this.#slots.pop()
-      if (last !== undefined && last !== slot) {
-        this.#slots[slot.index] = last
-        last.index = slot.index
-      }
-      slot.index = -1
-    }
+  add(value: A): Place {
+    return new Slot(value, this.#slots)
   }
 
   /** All that are in it now. */

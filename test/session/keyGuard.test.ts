@@ -23,8 +23,8 @@ const guarding = Effect.gen(function*() {
       const scope = yield* Scope.make()
       const { entry } = yield* Scope.extend(own.enter({ folder, value: "" }), scope)
       const { createRevision, key } = Option.getOrThrow(entry)
-      const end = own.guardKey({ key, createRevision, onDeleted: () => lost.push(folder) })
-      return { key, release: Effect.zipRight(Effect.sync(end), Scope.close(scope, Exit.void)) }
+      const guarded = own.guardKey({ entry: { key, createRevision }, onDeleted: () => lost.push(folder) })
+      return { key, release: Effect.zipRight(Effect.sync(() => guarded.end()), Scope.close(scope, Exit.void)) }
     })
   const holdAll = (from: number, to: number) =>
     Effect.forEach(Array.from({ length: to - from }, (_, index) => `/locks/${from + index}/`), hold)

@@ -17,6 +17,7 @@ import { constVoid } from "effect/Function"
 import type { Cancelable } from "../../EtcdClient.js"
 import { EtcdError } from "../../EtcdError.js"
 import type { Header, Op, OpResponse, TxnResponse } from "../../Txn.js"
+import type { Place } from "../bag.js"
 import { Bag } from "../bag.js"
 import { Code, Statuses } from "../etcdErrors.js"
 import type { CallOptions, Cancel, Done, Settled } from "../transport.js"
@@ -185,7 +186,7 @@ class Flight {
   cancel: Cancel = constVoid
   /** How many still wait for its answers. */
   waiting: number
-  land: () => void = constVoid
+  place: Place | undefined = undefined
 
   constructor(deadline: number, members: ReadonlyArray<Waiting>, footprints: () => Footprints) {
     this.deadline = deadline
@@ -341,7 +342,7 @@ export class Lane {
   #leave<A>(request: Request<A>, options: CallOptions): Effect.Effect<A, EtcdError> {
     return Effect.uninterruptibleMask((restore) => {
       const flight = new Flight(this.#now() + options.timeoutMillis, [], () => footprintsOf(request.part()))
-      flight.land = this.#flights.add(flight)
+      flight.place = this.#flights.add(flight)
       return Effect.matchCauseEffect(restore(request.alone(options)), {
         onFailure: (cause) => {
           this.#landed(flight)
@@ -444,7 +445,7 @@ export class Lane {
     for (const member of members) deadline = Math.max(deadline, member.deadline)
     const flight = new Flight(deadline, members, () => footprints)
     for (const member of members) member.flight = flight
-    flight.land = this.#flights.add(flight)
+    flight.place = this.#flights.add(flight)
     flight.cancel = this.#options.commit(ops, this.#until(deadline), (exit) => {
       if (Exit.isSuccess(exit)) {
         this.#accepted = Math.max(this.#accepted, operations)
@@ -459,7 +460,7 @@ export class Lane {
   #launchAlone(member: Waiting): void {
     const flight = new Flight(member.deadline, [member], () => footprintsOf(member.part()))
     member.flight = flight
-    flight.land = this.#flights.add(flight)
+    flight.place = this.#flights.add(flight)
     flight.cancel = member.leave(this.#until(member.deadline), () => this.#landed(flight))
   }
 
@@ -496,7 +497,7 @@ export class Lane {
   }
 
   #landed(flight: Flight): void {
-    flight.land()
+    flight.place?.leave()
     flight.members = []
     flight.cancel = constVoid
     if (this.#queue.length > 0) this.#flushSoon()

@@ -107,13 +107,13 @@ export const make = <Info, State>(
   return {
     isOver: () => over,
     wait: ({ createRevision, key }, settle) => {
-      const leaveAll = waiting.add(settle)
+      const place = waiting.add(settle)
       const leaveLine = line.wait(toBinary(key), createRevision, {
         onTurn: () => settle(Effect.void),
         onGone: () => settle(Effect.fail(new Queue.Evicted()))
       })
       return () => {
-        leaveAll()
+        place.leave()
         leaveLine()
         if (waiting.size === 0) idleSince = clock.unsafeCurrentTimeNanos()
       }

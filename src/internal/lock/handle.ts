@@ -46,7 +46,7 @@ class HeldEntry implements Held {
   readonly session: Session
   readonly #own: Obligations
   readonly #debug: boolean
-  readonly #endGuard: () => void
+  readonly #guard: { readonly end: () => void }
   readonly #endSession: () => void
   /** Most are heard by one: the others are in the bag. */
   #listener: ((error: LockExpired) => void) | undefined = undefined
@@ -69,11 +69,7 @@ class HeldEntry implements Held {
     this.session = session
     this.#own = own
     this.#debug = debug
-    this.#endGuard = session.guardKey({
-      key: entry.key,
-      createRevision: entry.createRevision,
-      onDeleted: () => this.lose("deleted")
-    })
+    this.#guard = session.guardKey(this)
     this.#endSession = session.onEnd((error) => this.overBy(error))
   }
 
@@ -93,7 +89,10 @@ class HeldEntry implements Held {
       notify(this.#loss)
       return constVoid
     }
-    if (this.#listener !== undefined) return (this.#others ??= new Bag()).add(notify)
+    if (this.#listener !== undefined) {
+      const place = (this.#others ??= new Bag()).add(notify)
+      return () => place.leave()
+    }
     this.#listener = notify
     return () => {
       if (this.#listener === notify) this.#listener = undefined
@@ -106,7 +105,7 @@ class HeldEntry implements Held {
     return Effect.suspend(() => {
       if (this.#released) return Effect.void
       this.#released = true
-      this.#endGuard()
+      this.#guard.end()
       this.#endSession()
       this.#listener = undefined
       this.#others = undefined
@@ -127,6 +126,10 @@ class HeldEntry implements Held {
       lease: leaseHex(this.entry.lease),
       fencingToken: String(this.entry.createRevision)
     })
+  }
+
+  onDeleted(): void {
+    this.lose("deleted")
   }
 
   lose(reason: LockExpired["reason"]): LockExpired {

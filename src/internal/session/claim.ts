@@ -37,7 +37,6 @@ export interface Claimant<in E> {
 /** An object of a class, which holds no more than it needs to undo itself once it stands: many are held for long. */
 class Standing<E> implements StartedTxn {
   readonly #ground: Ground<E>
-  readonly #folder: string
   readonly #lease: bigint
   readonly #name: EntryName
   readonly #onRemoved: OnRemoved
@@ -51,7 +50,6 @@ class Standing<E> implements StartedTxn {
 
   constructor(ground: Ground<E>, lease: bigint, options: EnterOptions, claimant: Claimant<E>) {
     this.#ground = ground
-    this.#folder = options.folder
     this.#lease = lease
     this.#name = ground.names.take(options.folder, lease)
     this.#onRemoved = options.onRemoved
@@ -90,9 +88,9 @@ class Standing<E> implements StartedTxn {
     this.#call?.cancel()
     this.#endCall()
     this.#options = undefined
-    const { bar, giveBack, key } = this.#name
+    const { bar, key } = this.#name
     const created = this.#createRevision
-    if (this.#sent === "nothing") return giveBack()
+    if (this.#sent === "nothing") return this.#name.giveBack()
     const txn: TxnRequest = this.#sent === "once" && created !== undefined
       ? { compare: [Txn.createRevision(key, "=", created)], success: [Txn.del({ key })] }
       : {
@@ -101,8 +99,8 @@ class Standing<E> implements StartedTxn {
         success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: this.#lease })]
       }
     const confirmed = (): void => {
-      giveBack()
-      if (created !== undefined && !this.#ground.isMoot()) this.#onRemoved?.(this.#folder, key, created)
+      this.#name.giveBack()
+      if (created !== undefined && !this.#ground.isMoot()) this.#onRemoved?.(this.#name.folder, key, created)
     }
     return this.#ground.remove({ key, txn, confirmed })
   }

@@ -9,6 +9,7 @@ import type { Op, OpResponse, TxnRequest, TxnResponse } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
 import type { Undo } from "../obligations.js"
 import type { Ground } from "./claim.js"
+import type { EntryName } from "./entryNames.js"
 
 export interface ClaimAllOptions {
   /** Each ends with a slash, and is there once. */
@@ -49,7 +50,7 @@ export const claimAll = <E>(
   owe: (undo: Undo) => void
 ): Effect.Effect<Claimed, EtcdError | E> =>
   Effect.suspend(() => {
-    const taken = folders.map((folder) => ({ folder, ...names.take(folder, id) }))
+    const taken = folders.map((folder) => names.take(folder, id))
     const { bar } = taken[0]
     /** `doubtful`: a sending was not answered, and may be applied at any time. */
     let sent: "nothing" | "once" | "doubtful" = "doubtful"
@@ -57,13 +58,11 @@ export const claimAll = <E>(
 
     owe(() => {
       const created = createRevision
-      const giveBack = () => {
-        for (const { folder, giveBack, key } of taken) {
-          giveBack()
-          if (created !== undefined && !isMoot()) onRemoved(folder, key, created)
-        }
+      const giveBack = (name: EntryName) => {
+        name.giveBack()
+        if (created !== undefined && !isMoot()) onRemoved(name.folder, name.key, created)
       }
-      if (sent === "nothing") return giveBack()
+      if (sent === "nothing") return taken.forEach(giveBack)
       if (sent === "doubtful" || created === undefined) {
         return remove({
           key: taken[0].key,
@@ -72,18 +71,15 @@ export const claimAll = <E>(
             compare: [Txn.absent(bar)],
             success: [...taken.map(({ key }) => Txn.del({ key })), Txn.put({ key: bar, value: "", lease: id })]
           },
-          confirmed: giveBack
+          confirmed: () => taken.forEach(giveBack)
         })
       }
       // Each by itself: one that somebody else has deleted must not keep the others there.
-      return Effect.forEach(taken, ({ folder, giveBack, key }) =>
+      return Effect.forEach(taken, (name) =>
         remove({
-          key,
-          txn: { compare: [Txn.createRevision(key, "=", created)], success: [Txn.del({ key })] },
-          confirmed: () => {
-            giveBack()
-            if (!isMoot()) onRemoved(folder, key, created)
-          }
+          key: name.key,
+          txn: { compare: [Txn.createRevision(name.key, "=", created)], success: [Txn.del({ key: name.key })] },
+          confirmed: () => giveBack(name)
         }), { concurrency: "unbounded", discard: true })
     })
 

@@ -6,6 +6,7 @@
 import { leaseHex } from "../ids.js"
 
 export interface EntryName {
+  readonly folder: string
   readonly key: string
   /**
    * A key that does not exist, as a condition of the put. Once it is created, a sending of the put that is still on its
@@ -18,6 +19,36 @@ export interface EntryName {
 
 export interface EntryNames {
   readonly take: (folder: string, lease: bigint) => EntryName
+}
+
+class Name implements EntryName {
+  readonly folder: string
+  readonly key: string
+  readonly bar: string
+  readonly #number: number
+  readonly #numbers: Array<boolean>
+  readonly #gaveBack: () => void
+
+  constructor(
+    folder: string,
+    lease: string,
+    number: number,
+    attempt: number,
+    numbers: Array<boolean>,
+    gaveBack: () => void
+  ) {
+    this.folder = folder
+    this.key = `${folder}${lease}${number === 0 ? "" : `-${number}`}`
+    this.bar = `/coord/attempts/${lease}-${attempt}`
+    this.#number = number
+    this.#numbers = numbers
+    this.#gaveBack = gaveBack
+  }
+
+  giveBack(): void {
+    this.#numbers[this.#number] = false
+    this.#gaveBack()
+  }
 }
 
 /** Folders without a name in use are forgotten when there are more of them than of the others, and than this. */
@@ -43,6 +74,10 @@ export const make = (): EntryNames => {
     return numbers
   }
 
+  const gaveBack = (): void => {
+    inUse--
+  }
+
   return {
     take: (folder, lease) => {
       const numbers = numbersOf(folder)
@@ -50,15 +85,7 @@ export const make = (): EntryNames => {
       const number = free === -1 ? numbers.length : free
       numbers[number] = true
       inUse++
-      const hex = leaseHex(lease)
-      return {
-        key: `${folder}${hex}${number === 0 ? "" : `-${number}`}`,
-        bar: `/coord/attempts/${hex}-${++attempts}`,
-        giveBack: () => {
-          numbers[number] = false
-          inUse--
-        }
-      }
+      return new Name(folder, leaseHex(lease), number, ++attempts, numbers, gaveBack)
     }
   }
 }

@@ -11,21 +11,44 @@ import type { EtcdClient, WatchError, WatchEvent } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
 import { inBackground } from "../background.js"
+import type { Place } from "../bag.js"
 import { toText } from "../bytes.js"
 import * as KeyWatch from "../keyWatch.js"
 
-/** A key that is held, with what its watching has come to. */
-export interface Guarded {
-  readonly key: string
-  readonly createRevision: bigint
-  /** Called at most once, when the key is gone. */
+/** Who holds a key of a session's. */
+export interface KeyHolder {
+  readonly entry: { readonly key: string; readonly createRevision: bigint }
+  /** Called at most once, when somebody else has deleted the key. */
   readonly onDeleted: () => void
+}
+
+/** A key that is held, with what its watching has come to. */
+export class Guarded {
+  readonly holder: KeyHolder
   /** On the monotonic clock. */
   readonly since: bigint
   /** Nobody wants to know any more. */
-  isOver: boolean
-  /** Takes it out of wherever it is. */
-  leave: () => void
+  isOver = false
+  /** Where it is now. */
+  place: Place | undefined = undefined
+
+  constructor(holder: KeyHolder, since: bigint) {
+    this.holder = holder
+    this.since = since
+  }
+
+  get key(): string {
+    return this.holder.entry.key
+  }
+
+  get createRevision(): bigint {
+    return this.holder.entry.createRevision
+  }
+
+  end(): void {
+    this.isOver = true
+    this.place?.leave()
+  }
 }
 
 export interface FolderWatch {
@@ -70,7 +93,7 @@ export const make = (
 
     const lose = (member: Guarded): void => {
       leave(member)
-      member.onDeleted()
+      member.holder.onDeleted()
     }
 
     const route = (events: ReadonlyArray<WatchEvent>): void => {
@@ -128,7 +151,7 @@ export const make = (
         for (const member of newcomers) {
           if (member.isOver) continue
           members.set(member.key, member)
-          member.leave = () => leave(member)
+          member.place = { leave: () => leave(member) }
           wide = widened(wide, member.key)
         }
         if (wide === undefined) return Effect.void

@@ -12,12 +12,13 @@ import type { EtcdClient } from "../../EtcdClient.js"
 import { inBackground } from "../background.js"
 import { Bag } from "../bag.js"
 import * as KeyWatch from "../keyWatch.js"
-import type { Guarded } from "./folderWatch.js"
+import type { KeyHolder } from "./folderWatch.js"
+import { Guarded } from "./folderWatch.js"
 import * as FolderWatch from "./folderWatch.js"
 
 export interface KeyGuard {
-  /** Costs next to nothing; the result ends it. */
-  readonly add: (held: Pick<Guarded, "key" | "createRevision" | "onDeleted">) => () => void
+  /** Costs next to nothing, until it is told to end. */
+  readonly add: (holder: KeyHolder) => Guarded
 }
 
 const watchAfterMillis = 200
@@ -26,8 +27,6 @@ const maxAlone = 64
 
 /** The first segment of a key, as all services have one of their own: what is watched together is not far apart. */
 const rootOf = (key: string): string => key.slice(0, key.indexOf("/", 1) + 1)
-
-const nothing = (): void => {}
 
 export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -41,11 +40,11 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
     /** Roots below which this user may watch single keys only. */
     const refused = new Set<string>()
 
-    const awaitDeleted = ({ createRevision, key, onDeleted }: Guarded): Effect.Effect<void> =>
+    const awaitDeleted = ({ createRevision, holder, key }: Guarded): Effect.Effect<void> =>
       KeyWatch.awaitDeleted(client, key, createRevision).pipe(
         Effect.matchEffect({
           onFailure: (error) => Effect.logWarning(`cannot watch the own key ${key}: ${error.message}`),
-          onSuccess: () => Effect.sync(onDeleted)
+          onSuccess: () => Effect.sync(() => holder.onDeleted())
         }),
         inBackground("session/keys")
       )
@@ -55,10 +54,12 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
         if (entry.isOver) return Effect.void
         let interrupt: (() => void) | undefined
         alone++
-        entry.leave = () => {
-          entry.leave = nothing
-          alone--
-          interrupt?.()
+        entry.place = {
+          leave: () => {
+            entry.place = undefined
+            alone--
+            interrupt?.()
+          }
         }
         return Effect.map(Effect.forkIn(Effect.interruptible(awaitDeleted(entry)), scope), (fiber) => {
           interrupt = () => fiber.unsafeInterruptAsFork(fiber.id())
@@ -89,7 +90,7 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
       if (recent.size === 0) return some.close
       const before = clock.unsafeCurrentTimeNanos() - BigInt(watchAfterMillis) * 1_000_000n
       const due = recent.values().filter(({ since }) => since <= before)
-      for (const entry of due) entry.leave()
+      for (const { place } of due) place?.leave()
       const room = Math.max(0, maxAlone - alone)
       const byRoot = Object.entries(Arr.groupBy(due.slice(room), ({ key }) => rootOf(key)))
       return Effect.zipRight(
@@ -108,21 +109,11 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<KeyGuard, never,
     )
 
     return {
-      add: ({ createRevision, key, onDeleted }) => {
-        const entry: Guarded = {
-          key,
-          createRevision,
-          onDeleted,
-          since: clock.unsafeCurrentTimeNanos(),
-          isOver: false,
-          leave: nothing
-        }
-        entry.leave = recent.add(entry)
+      add: (holder) => {
+        const entry = new Guarded(holder, clock.unsafeCurrentTimeNanos())
+        entry.place = recent.add(entry)
         some.unsafeOpen()
-        return () => {
-          entry.isOver = true
-          entry.leave()
-        }
+        return entry
       }
     }
   })
