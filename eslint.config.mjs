@@ -14,6 +14,7 @@ const floors = [
     modules: [
       "Config",
       "ConfigError",
+      "ConfigLayers",
       "ConfigManager",
       "Election",
       "Grpc",
@@ -27,7 +28,17 @@ const floors = [
       "Semaphore",
       "Singleton"
     ],
-    internal: ["config/**", "election/**", "grpcName/**", "httpName/**", "instanceId/**", "lock/**", "registry/**"]
+    internal: [
+      "config/**",
+      "configLayers/**",
+      "configManager/**",
+      "election/**",
+      "grpcName/**",
+      "httpName/**",
+      "instanceId/**",
+      "lock/**",
+      "registry/**"
+    ]
   },
   { modules: ["Coord"], internal: [] }
 ]

@@ -1,24 +1,23 @@
 /**
- * Typed settings: set, read, changed only if nobody else did, followed, and what happens with a value that does not decode.
+ * Typed settings: set, read, changed by several at once without losing a change, changed together, followed, read from the
+ * local copy, and what happens with a value that does not decode.
  *
  *     npx tsx examples/config.ts
  *     ETCD_ENDPOINTS=127.0.0.1:2379 npx tsx examples/config.ts
  */
-import { Effect, Schedule, Schema, Stream } from "effect"
+import { Effect, Option, Schema, Stream } from "effect"
 import { Config, EtcdClient } from "effect-coord"
 import { run, runName } from "./support.js"
 
 const key = `${runName}/limits`
 const Limits = Schema.Struct({ requestsPerSecond: Schema.Int, burst: Schema.optional(Schema.Int) })
 
-/** Reads, changes, and writes if nobody else has written in between; else begins again. */
-const doubled = Effect.gen(function*() {
-  const { value, version } = yield* Config.getWithVersion(key, Limits)
-  yield* Config.compareAndSet(key, Limits, { ...value, requestsPerSecond: value.requestsPerSecond * 2 }, version)
-}).pipe(
-  Effect.retry({
-    while: (error) => error._tag === "VersionConflict",
-    schedule: Schedule.jittered(Schedule.spaced("20 millis"))
+const doubled = Config.modify(
+  key,
+  Limits,
+  Option.match({
+    onNone: () => ({ requestsPerSecond: 100 }),
+    onSome: (limits) => ({ ...limits, requestsPerSecond: limits.requestsPerSecond * 2 })
   })
 )
 
@@ -38,14 +37,22 @@ const follow = Config.watchPrefix(runName, Limits).pipe(
 run(Effect.gen(function*() {
   yield* Effect.forkScoped(follow)
 
-  const version = yield* Config.set(key, Limits, { requestsPerSecond: 100 })
-  yield* Config.compareAndSet(key, Limits, { requestsPerSecond: 100, burst: 10 }, version)
-  const conflict = yield* Effect.flip(Config.compareAndSet(key, Limits, { requestsPerSecond: 1 }, version))
-  yield* Effect.log(conflict.message)
+  yield* Config.set(key, Limits, { requestsPerSecond: 100, burst: 10 })
 
   // Three writers at once: none of the changes is lost.
   yield* Effect.all([doubled, doubled, doubled], { concurrency: "unbounded" })
-  yield* Effect.log(`read from the quorum: ${JSON.stringify(yield* Config.get(key, Limits))}`)
+  const { value, version } = yield* Config.getWithVersion(key, Limits)
+  yield* Effect.log(`read from the quorum: ${JSON.stringify(value)}`)
+  yield* Effect.log(`read from the local copy: ${JSON.stringify((yield* Config.cached(key, Limits)).value)}`)
+
+  // Both keys, or none: and only if nobody has changed the first one since it was read.
+  const move = Config.transaction([
+    Config.remove(key, { version }),
+    Config.put(`${key}/api`, Limits, value, { version: 0n })
+  ])
+  yield* move
+  const conflict = yield* Effect.flip(move)
+  yield* Effect.log(conflict.message)
 
   // Another program writes something else. Followers are told, and go on.
   const etcd = yield* EtcdClient.EtcdClient
@@ -53,6 +60,6 @@ run(Effect.gen(function*() {
   const failure = yield* Effect.flip(Config.get(key, Limits))
   yield* Effect.log(`reading it fails with ${failure._tag}`)
 
-  yield* Config.delete(key)
+  yield* Config.transaction([Config.remove(key), Config.remove(`${key}/api`)])
   yield* Effect.sleep("200 millis")
 }))

@@ -7,64 +7,57 @@
  * @since 0.1.0
  */
 import * as Chunk from "effect/Chunk"
+import type * as EffectConfig from "effect/Config"
+import type * as EffectConfigError from "effect/ConfigError"
+import type * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { EncodeError, GuardFailed, UnsupportedSchema } from "./ConfigError.js"
-import { DecodeError, NotFound, VersionConflict } from "./ConfigError.js"
+import type { TransactionConflict, VersionConflict } from "./ConfigError.js"
+import { NotFound } from "./ConfigError.js"
 import { EtcdClient } from "./EtcdClient.js"
-import type { EtcdError } from "./EtcdError.js"
-import { InvalidArgument } from "./EtcdError.js"
+import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import * as Attempts from "./internal/attempts.js"
-import { toText } from "./internal/bytes.js"
+import * as Copies from "./internal/config/copies.js"
 import * as Entries from "./internal/config/entries.js"
-import * as Guards from "./internal/config/guard.js"
-import type { ConfigEvent, Listing, Version, Versioned } from "./internal/config/model.js"
-import * as validate from "./internal/validate.js"
-import * as Key from "./Key.js"
-import type { LockExpired } from "./LockError.js"
-import * as Mirror from "./Mirror.js"
-import type { Compare, KeyRange, OpResponse } from "./Txn.js"
-import * as Txn from "./Txn.js"
+import * as History from "./internal/config/history.js"
+import type {
+  Cached,
+  ConfigEvent,
+  GuardError,
+  GuardOptions,
+  HistoryEntry,
+  ListError,
+  Listing,
+  ListOptions,
+  ModifyOptions,
+  ReadError,
+  RevisionError,
+  RollbackOptions,
+  Step,
+  Version,
+  Versioned,
+  WriteError,
+  WriteOptions
+} from "./internal/config/model.js"
+import * as Modify from "./internal/config/modify.js"
+import * as Names from "./internal/config/names.js"
+import type { ProviderOptions } from "./internal/config/providerLive.js"
+import * as ProviderLive from "./internal/config/providerLive.js"
+import * as Reads from "./internal/config/reads.js"
+import * as Transaction from "./internal/config/transaction.js"
+import * as Turns from "./internal/config/turns.js"
+import * as Writes from "./internal/config/writes.js"
+import { traced } from "./internal/traced.js"
 
 export * from "./ConfigError.js"
 export type * from "./internal/config/model.js"
-
-/**
- * @since 0.1.0
- * @category models
- */
-export interface WriteOptions {
-  /**
-   * Write only if this holds, checked by etcd together with the write. The `guard` of a lock, the `guards` of several: else
-   * `LockExpired`, of which those who wait for `lost` hear as well. Any other condition: else `GuardFailed`.
-   */
-  readonly guard?: Compare | ReadonlyArray<Compare> | undefined
-  /** The value goes when this lease ends. Default: none, also if the value before had one. */
-  readonly lease?: bigint | undefined
-}
-
-/**
- * @since 0.1.0
- * @category errors
- */
-export type ReadError = InvalidArgument | UnsupportedSchema | DecodeError | EtcdError
-
-/**
- * @since 0.1.0
- * @category errors
- */
-export type WriteError = InvalidArgument | UnsupportedSchema | EncodeError | GuardFailed | LockExpired | EtcdError
-
-/**
- * @since 0.1.0
- * @category errors
- */
-export type ListError = InvalidArgument | UnsupportedSchema | EtcdError
+export type { ProviderOptions } from "./internal/config/providerLive.js"
 
 /**
  * Keys are names of one or more segments (`billing/limits`), see `Key.validate`. A prefix ends at a segment, with or
@@ -106,6 +99,27 @@ export class Config extends Context.Tag("effect-coord/Config")<Config, {
     schema: Schema.Schema<A, I, R>
   ) => Effect.Effect<Versioned<A>, NotFound | ReadError, R>
   /**
+   * What stood there at a revision of etcd: a version of this key or of any other. `RevisionCompacted` if etcd has dropped
+   * it, `FutureRevision` if there is none yet.
+   */
+  readonly getAt: <A, I, R>(
+    key: string,
+    schema: Schema.Schema<A, I, R>,
+    revision: Version
+  ) => Effect.Effect<Versioned<A>, NotFound | ReadError | RevisionError, R>
+  /**
+   * The value from a local copy, in a microsecond and without asking etcd, which may be behind by what is on its way. It is
+   * never older than what this service wrote, nor than what an earlier call told.
+   *
+   * The copy is the one that a `watch` or `watchPrefix` has, or one that the first call begins and that is kept until
+   * the key was not read for 5 to 10 minutes. Until there is one the quorum is asked. When etcd is away, the last known value
+   * stands, with `staleSinceMillis`. A version is decoded once for each schema (the same object).
+   */
+  readonly cached: <A, I, R>(
+    key: string,
+    schema: Schema.Schema<A, I, R>
+  ) => Effect.Effect<Cached<A>, NotFound | ReadError, R>
+  /**
    * Writes, whatever was there, and returns the new version. Without a guard it is not repeated after an unknown outcome
    * (it might undo somebody's later write): that is an `EtcdError` with `mayBeApplied`.
    */
@@ -126,19 +140,73 @@ export class Config extends Context.Tag("effect-coord/Config")<Config, {
     version: Version,
     options?: WriteOptions
   ) => Effect.Effect<Version, VersionConflict | WriteError, R>
+  /**
+   * Reads, changes, and writes if nobody else has written in between; else again, as `schedule` says. `f` is given the
+   * present value (`None`: there is none), may be called several times, and only its last result is written. Returns that with
+   * its version. Survives lost answers as `compareAndSet` does: no change is made twice.
+   *
+   * Those of one service who modify the same key take turns. A present value that does not decode fails with `DecodeError`.
+   */
+  readonly modify: <A, I, R>(
+    key: string,
+    schema: Schema.Schema<A, I, R>,
+    f: (current: Option.Option<A>) => A,
+    options?: ModifyOptions
+  ) => Effect.Effect<Versioned<A>, VersionConflict | ReadError | WriteError, R>
+  /** `modify` with an effect, whose failure ends it: then nothing is written. */
+  readonly modifyEffect: <A, I, R, E, R2>(
+    key: string,
+    schema: Schema.Schema<A, I, R>,
+    f: (current: Option.Option<A>) => Effect.Effect<A, E, R2>,
+    options?: ModifyOptions
+  ) => Effect.Effect<Versioned<A>, E | VersionConflict | ReadError | WriteError, R | R2>
+  /**
+   * Does all steps (see `put`, `remove`, `check`) at one moment, or none, and returns the version of all that was written.
+   * Fails with `TransactionConflict`, which names the keys, if versions are not those that were expected, and with
+   * `InvalidArgument` if two steps have the same key, or if there are more than 127 of them, guards included. Survives lost
+   * answers as `compareAndSet` does.
+   */
+  readonly transaction: <R>(
+    steps: ReadonlyArray<Step<R>>,
+    options?: GuardOptions
+  ) => Effect.Effect<Version, TransactionConflict | WriteError, R>
   /** Deletes; `NotFound` if there was nothing to delete. Survives lost answers as `compareAndSet` does. */
   readonly delete: (
     key: string,
-    options?: Pick<WriteOptions, "guard">
-  ) => Effect.Effect<void, NotFound | GuardFailed | LockExpired | InvalidArgument | EtcdError>
-  /** All values below a prefix at one moment, those that do not decode apart. */
+    options?: GuardOptions
+  ) => Effect.Effect<void, NotFound | GuardError | InvalidArgument | EtcdError>
+  /**
+   * What etcd still keeps of a key, newest first, deletes and earlier lives included; what is not taken from the stream is
+   * not read. Where etcd was compacted the last entry is `Compacted`. Each version costs a read, and where the key was
+   * missing, each hundred revisions of etcd.
+   */
+  readonly history: <A, I, R>(
+    key: string,
+    schema: Schema.Schema<A, I, R>
+  ) => Stream.Stream<HistoryEntry<A>, ListError, R>
+  /**
+   * Writes again what stood there at `version` (or any other revision), byte for byte, and returns the new version. Fails with
+   * `VersionConflict` if somebody writes meanwhile; with `expected`, if the present version is another one than that.
+   * Survives lost answers as `compareAndSet` does.
+   */
+  readonly rollback: (
+    key: string,
+    version: Version,
+    options?: RollbackOptions
+  ) => Effect.Effect<
+    Version,
+    NotFound | VersionConflict | RevisionError | GuardError | InvalidArgument | EtcdError
+  >
+  /** All values below a prefix at one moment, now or at a `revision`, those that do not decode apart. */
   readonly list: <A, I, R>(
     prefix: string,
-    schema: Schema.Schema<A, I, R>
-  ) => Effect.Effect<Listing<A>, ListError, R>
+    schema: Schema.Schema<A, I, R>,
+    options?: ListOptions
+  ) => Effect.Effect<Listing<A>, ListError | RevisionError, R>
   /**
    * The present value, if there is one, then every change, without a gap: through reconnections and restarts of etcd.
-   * Fails only when etcd refuses to be read.
+   * Fails only when etcd refuses to be read. All who watch the same key share one watch and one copy, with which those who
+   * come later begin.
    */
   readonly watch: <A, I, R>(
     key: string,
@@ -160,15 +228,9 @@ export interface Options {
   readonly prefix?: string | undefined
 }
 
-const traced = (operation: string, key: string) =>
-  Effect.withSpan(`Config.${operation}`, {
-    kind: "client",
-    captureStackTrace: false,
-    attributes: { "config.key": key }
-  })
-
-const foundVersion = (read: OpResponse | undefined): Version =>
-  read?._tag === "Range" ? read.response.kvs[0]?.modRevision ?? 0n : 0n
+/** A span around an operation on a key or a prefix, if somebody looks at spans. */
+const spanned = (operation: string, key: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.withFiberRuntime((fiber) => traced(fiber, `Config.${operation}`, { "config.key": key }, effect))
 
 /**
  * Fails with `InvalidArgument` for a prefix that cannot work.
@@ -181,144 +243,75 @@ export const make = (
 ): Effect.Effect<Config["Type"], InvalidArgument, EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
+    const names = yield* Names.make(options.prefix ?? "/config")
     const attempts = yield* Attempts.make
-    const root = `${yield* validate.keyPrefix("prefix", options.prefix ?? "/config")}/`
-
-    const etcdKey = (key: string): Effect.Effect<string, InvalidArgument> =>
-      Effect.map(Key.validate("key", key), (key) => root + key)
-
-    const below = (prefix: string): Effect.Effect<KeyRange, InvalidArgument> =>
-      Effect.map(Key.validatePrefix("prefix", prefix), (prefix) =>
-        Key.prefix(root + (prefix === "" || prefix.endsWith("/") ? prefix : `${prefix}/`)))
-
-    const nameOf = (key: Uint8Array): string =>
-      toText(key).slice(root.length)
-
-    const read = <A, I, R>(
-      key: string,
-      schema: Schema.Schema<A, I, R>
-    ): Effect.Effect<Option.Option<Versioned<A>>, ReadError, R> =>
-      Effect.gen(function*() {
-        const name = yield* etcdKey(key)
-        const codec = yield* Entries.codecFor(key, schema)
-        const found = yield* client.get(name)
-        if (Option.isNone(found)) return Option.none()
-        const version = found.value.modRevision
-        const value = yield* Effect.mapError(
-          codec.decode(found.value.value),
-          (cause) => new DecodeError({ key, version, cause })
-        )
-        return Option.some({ value, version })
-      })
+    const turns = yield* Turns.make
+    const copies = yield* Copies.make(client, names)
+    const reads = Reads.make(client, names)
+    const writes = Writes.make(client, attempts, names, copies.wrote)
+    const modify = Modify.make(client, names, writes, turns, copies.wrote)
+    const transaction = Transaction.make(names, writes, copies.wrote)
 
     const getWithVersion = <A, I, R>(key: string, schema: Schema.Schema<A, I, R>) =>
       Effect.flatMap(
-        read(key, schema),
-        Option.match({
-          onNone: () => new NotFound({ key }),
-          onSome: (found) => Effect.succeed(found)
-        })
+        reads.get(key, schema),
+        (found) => found === undefined ? new NotFound({ key }) : Effect.succeed(found)
       )
 
-    const putOf = <A, I, R>(key: string, schema: Schema.Schema<A, I, R>, value: A, lease: bigint | undefined) =>
-      Effect.gen(function*() {
-        const name = yield* etcdKey(key)
-        const codec = yield* Entries.codecFor(key, schema)
-        return { key: name, value: yield* Entries.encode(key, codec, value), lease }
-      })
-
-    const follow = <A, I, R>(
+    const watch = <A, I, R>(
       key: string,
       schema: Schema.Schema<A, I, R>,
-      range: Effect.Effect<KeyRange, InvalidArgument>
+      name: Effect.Effect<string, InvalidArgument>
     ): Stream.Stream<ConfigEvent<A>, ListError, R> =>
       Stream.unwrapScoped(Effect.gen(function*() {
-        const keys = yield* range
+        const valid = yield* name
         const codec = yield* Entries.codecFor(key, schema)
-        const { changes } = yield* Effect.provideService(Mirror.make(keys), EtcdClient, client)
+        const { changes } = yield* copies.follow(valid)
         return Stream.mapChunksEffect(changes, (chunk) =>
           Effect.map(
-            Effect.forEach(chunk, (change) => Entries.event(nameOf, codec, change)),
+            Effect.forEach(chunk, (change) => Entries.event(names.of, codec, change)),
             Chunk.unsafeFromArray
           ))
       }))
 
     return {
-      get: (key, schema) => Effect.map(getWithVersion(key, schema), ({ value }) => value).pipe(traced("get", key)),
+      get: (key, schema) => Effect.map(getWithVersion(key, schema), ({ value }) => value).pipe(spanned("get", key)),
       getOption: (key, schema) =>
-        Effect.map(read(key, schema), Option.map(({ value }) => value)).pipe(traced("getOption", key)),
-      getWithVersion: (key, schema) => getWithVersion(key, schema).pipe(traced("getWithVersion", key)),
-      set: (key, schema, value, { guard, lease } = {}) =>
+        Effect.map(reads.get(key, schema), (found) => Option.map(Option.fromNullable(found), ({ value }) => value))
+          .pipe(
+            spanned("getOption", key)
+          ),
+      getWithVersion: (key, schema) => getWithVersion(key, schema).pipe(spanned("getWithVersion", key)),
+      getAt: (key, schema, revision) => reads.getAt(key, schema, revision).pipe(spanned("getAt", key)),
+      cached: copies.cached,
+      set: (key, schema, value, options = {}) => writes.set(key, schema, value, options).pipe(spanned("set", key)),
+      compareAndSet: (key, schema, value, version, options = {}) =>
+        writes.compareAndSet(key, schema, value, version, options).pipe(spanned("compareAndSet", key)),
+      modify: (key, schema, f, options = {}) =>
+        modify(key, schema, (current) => Effect.sync(() => f(current)), options).pipe(spanned("modify", key)),
+      modifyEffect: (key, schema, f, options = {}) => modify(key, schema, f, options).pipe(spanned("modify", key)),
+      transaction: (steps, options = {}) =>
+        transaction(steps, options).pipe(spanned("transaction", steps.map(({ key }) => key).join(","))),
+      delete: (key, options = {}) => writes.delete(key, options).pipe(spanned("delete", key)),
+      history: (key, schema) =>
+        Stream.unwrap(Effect.gen(function*() {
+          const name = yield* names.key(key)
+          const codec = yield* Entries.codecFor(key, schema)
+          return Stream.mapEffect(History.walk(client, name), (kept) => Entries.past(key, codec, kept))
+        })),
+      rollback: (key, version, options = {}) =>
         Effect.gen(function*() {
-          const put = yield* putOf(key, schema, value, lease)
-          if (guard === undefined) {
-            const { header } = yield* client.put(put)
-            return header.revision
-          }
-          const guards = Guards.comparesOf(guard)
-          yield* Guards.check(guards)
-          const outcome = yield* attempts.commit({
-            compare: guards,
-            success: [Txn.put(put)],
-            failure: Guards.reads(guards)
-          })
-          if (outcome.applied) return outcome.revision
-          yield* Guards.checkReads(guards, outcome.reads)
-          return yield* Guards.failed(key, guards)
-        }).pipe(traced("set", key)),
-      compareAndSet: (key, schema, value, version, { guard, lease } = {}) =>
-        Effect.gen(function*() {
-          if (version < 0n) {
-            return yield* new InvalidArgument({
-              argument: "version",
-              value: String(version),
-              problem: "must be 0 (no value) or above"
-            })
-          }
-          const put = yield* putOf(key, schema, value, lease)
-          const guards = Guards.comparesOf(guard)
-          yield* Guards.check(guards)
-          const outcome = yield* attempts.commit({
-            compare: [Txn.modRevision(put.key, "=", version), ...guards],
-            success: [Txn.put(put)],
-            failure: [Txn.range({ key: put.key, keysOnly: true }), ...Guards.reads(guards)]
-          })
-          if (outcome.applied) return outcome.revision
-          const [found, ...reads] = outcome.reads
-          yield* Guards.checkReads(guards, reads)
-          const actual = foundVersion(found)
-          return actual === version && guards.length > 0
-            ? yield* Guards.failed(key, guards)
-            : yield* new VersionConflict({ key, expected: version, actual })
-        }).pipe(traced("compareAndSet", key)),
-      delete: (key, { guard } = {}) =>
-        Effect.gen(function*() {
-          const name = yield* etcdKey(key)
-          const guards = Guards.comparesOf(guard)
-          yield* Guards.check(guards)
-          const outcome = yield* attempts.commit({
-            compare: [Txn.exists(name), ...guards],
-            success: [Txn.del({ key: name })],
-            failure: [Txn.range({ key: name, keysOnly: true }), ...Guards.reads(guards)]
-          })
-          if (outcome.applied) return
-          const [found, ...reads] = outcome.reads
-          yield* Guards.checkReads(guards, reads)
-          return yield* foundVersion(found) === 0n ? new NotFound({ key }) : Guards.failed(key, guards)
-        }).pipe(traced("delete", key)),
-      list: (prefix, schema) =>
-        Effect.gen(function*() {
-          const range = yield* below(prefix)
-          const codec = yield* Entries.codecFor(prefix, schema)
-          const pages = yield* Stream.runCollect(client.pages(range))
-          const [invalid, entries] = yield* Effect.partition(
-            Chunk.toReadonlyArray(pages).flatMap(({ kvs }) => kvs),
-            (kv) => Entries.decode(nameOf(kv.key), codec, kv)
-          )
-          return { entries, invalid }
-        }).pipe(traced("list", prefix)),
-      watch: (key, schema) => follow(key, schema, Effect.map(etcdKey(key), Key.single)),
-      watchPrefix: (prefix, schema) => follow(prefix, schema, below(prefix))
+          const name = yield* names.key(key)
+          if (options.expected !== undefined) yield* Writes.validateVersion("expected", options.expected)
+          const { value } = yield* reads.storedAt(key, "version", version)
+          const present = options.expected ??
+            (yield* Effect.map(client.range({ key: name, keysOnly: true }), ({ kvs }) => kvs[0]?.modRevision ?? 0n))
+          return yield* writes.replace(key, name, value, present, options)
+        }).pipe(spanned("rollback", key)),
+      list: (prefix, schema, options = {}) =>
+        reads.list(prefix, schema, options.revision).pipe(spanned("list", prefix)),
+      watch: (key, schema) => watch(key, schema, names.key(key)),
+      watchPrefix: (prefix, schema) => watch(prefix, schema, Effect.map(names.below(prefix), ({ key }) => key))
     }
   })
 
@@ -365,6 +358,31 @@ export const getWithVersion = <A, I, R>(
   Effect.flatMap(Config, (config) => config.getWithVersion(key, schema))
 
 /**
+ * What stood there at a revision of etcd.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const getAt = <A, I, R>(
+  key: string,
+  schema: Schema.Schema<A, I, R>,
+  revision: Version
+): Effect.Effect<Versioned<A>, NotFound | ReadError | RevisionError, Config | R> =>
+  Effect.flatMap(Config, (config) => config.getAt(key, schema, revision))
+
+/**
+ * The value from a local copy, which may be behind by what is on its way.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const cached = <A, I, R>(
+  key: string,
+  schema: Schema.Schema<A, I, R>
+): Effect.Effect<Cached<A>, NotFound | ReadError, Config | R> =>
+  Effect.flatMap(Config, (config) => config.cached(key, schema))
+
+/**
  * Writes, whatever was there, and returns the new version.
  *
  * @since 0.1.0
@@ -393,10 +411,111 @@ export const compareAndSet = <A, I, R>(
 ): Effect.Effect<Version, VersionConflict | WriteError, Config | R> =>
   Effect.flatMap(Config, (config) => config.compareAndSet(key, schema, value, version, options))
 
+/**
+ * Reads, changes, and writes if nobody else has written in between; else again, as `schedule` says.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect-coord"
+ * import { Option, Schema } from "effect"
+ *
+ * const visits = Config.modify("visits", Schema.Int, Option.match({ onNone: () => 1, onSome: (count) => count + 1 }))
+ * ```
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const modify = <A, I, R>(
+  key: string,
+  schema: Schema.Schema<A, I, R>,
+  f: (current: Option.Option<A>) => A,
+  options?: ModifyOptions
+): Effect.Effect<Versioned<A>, VersionConflict | ReadError | WriteError, Config | R> =>
+  Effect.flatMap(Config, (config) => config.modify(key, schema, f, options))
+
+/**
+ * {@link modify} with an effect, whose failure ends it: then nothing is written.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const modifyEffect = <A, I, R, E, R2>(
+  key: string,
+  schema: Schema.Schema<A, I, R>,
+  f: (current: Option.Option<A>) => Effect.Effect<A, E, R2>,
+  options?: ModifyOptions
+): Effect.Effect<Versioned<A>, E | VersionConflict | ReadError | WriteError, Config | R | R2> =>
+  Effect.flatMap(Config, (config) => config.modifyEffect(key, schema, f, options))
+
+/**
+ * Does all steps at one moment, or none, and returns the version of all that was written.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect-coord"
+ * import { Effect, Schema } from "effect"
+ *
+ * const rename = Effect.gen(function*() {
+ *   const { value, version } = yield* Config.getWithVersion("old-name", Schema.String)
+ *   return yield* Config.transaction([
+ *     Config.put("new-name", Schema.String, value, { version: 0n }),
+ *     Config.remove("old-name", { version })
+ *   ])
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const transaction = <R>(
+  steps: ReadonlyArray<Step<R>>,
+  options?: GuardOptions
+): Effect.Effect<Version, TransactionConflict | WriteError, Config | R> =>
+  Effect.flatMap(Config, (config) => config.transaction(steps, options))
+
+/**
+ * A step of a {@link transaction}: writes. With `version`, the key must have that version (`0n`: no value).
+ *
+ * @since 0.1.0
+ * @category steps
+ */
+export const put = <A, I, R>(
+  key: string,
+  schema: Schema.Schema<A, I, R>,
+  value: A,
+  options: { readonly version?: Version | undefined; readonly lease?: bigint | undefined } = {}
+): Step<R> => ({
+  _tag: "Put",
+  key,
+  encoded: Effect.flatMap(Entries.codecFor(key, schema), (codec) => Entries.encode(key, codec, value)),
+  version: options.version,
+  lease: options.lease
+})
+
+/**
+ * A step of a {@link transaction}: deletes, if there is a value. With `version`, the key must have that version.
+ *
+ * @since 0.1.0
+ * @category steps
+ */
+export const remove = (key: string, options: { readonly version?: Version | undefined } = {}): Step => ({
+  _tag: "Remove",
+  key,
+  version: options.version
+})
+
+/**
+ * A step of a {@link transaction}: the key must have this version (`0n`: no value), and stays as it is.
+ *
+ * @since 0.1.0
+ * @category steps
+ */
+export const check = (key: string, version: Version): Step => ({ _tag: "Check", key, version })
+
 const delete_ = (
   key: string,
-  options?: Pick<WriteOptions, "guard">
-): Effect.Effect<void, NotFound | GuardFailed | LockExpired | InvalidArgument | EtcdError, Config> =>
+  options?: GuardOptions
+): Effect.Effect<void, NotFound | GuardError | InvalidArgument | EtcdError, Config> =>
   Effect.flatMap(Config, (config) => config.delete(key, options))
 
 export {
@@ -410,15 +529,45 @@ export {
 }
 
 /**
- * All values below a prefix at one moment, those that do not decode apart.
+ * What etcd still keeps of a key, newest first.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const history = <A, I, R>(
+  key: string,
+  schema: Schema.Schema<A, I, R>
+): Stream.Stream<HistoryEntry<A>, ListError, Config | R> =>
+  Stream.unwrap(Effect.map(Config, (config) => config.history(key, schema)))
+
+/**
+ * Writes again what stood there at `version` (or any other revision), byte for byte, and returns the new version.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const rollback = (
+  key: string,
+  version: Version,
+  options?: RollbackOptions
+): Effect.Effect<
+  Version,
+  NotFound | VersionConflict | RevisionError | GuardError | InvalidArgument | EtcdError,
+  Config
+> => Effect.flatMap(Config, (config) => config.rollback(key, version, options))
+
+/**
+ * All values below a prefix at one moment, now or at a `revision`, those that do not decode apart.
  *
  * @since 0.1.0
  * @category accessors
  */
 export const list = <A, I, R>(
   prefix: string,
-  schema: Schema.Schema<A, I, R>
-): Effect.Effect<Listing<A>, ListError, Config | R> => Effect.flatMap(Config, (config) => config.list(prefix, schema))
+  schema: Schema.Schema<A, I, R>,
+  options?: ListOptions
+): Effect.Effect<Listing<A>, ListError | RevisionError, Config | R> =>
+  Effect.flatMap(Config, (config) => config.list(prefix, schema, options))
 
 /**
  * The present value, if there is one, then every change, without a gap.
@@ -443,3 +592,69 @@ export const watchPrefix = <A, I, R>(
   schema: Schema.Schema<A, I, R>
 ): Stream.Stream<ConfigEvent<A>, ListError, Config | R> =>
   Stream.unwrap(Effect.map(Config, (config) => config.watchPrefix(prefix, schema)))
+
+/**
+ * A `ConfigProvider` for Effect's own `Config`, which reads what stands below a prefix. The keys are followed until the scope
+ * closes, and every `Config` reads the newest copy, all of it at one revision.
+ *
+ * A path is looked for in keys and in the JSON that they hold: `Config.nested(Config.string("host"), "database")` finds
+ * `database/host` and the field `host` of `database`; where both are, the longer key counts. Lists are arrays in JSON,
+ * `hosts[0]` and so on, or texts with commas. `null`, and an empty list, are the same as no value.
+ *
+ * Waits for the first copy. Without etcd it fails with the `EtcdError`; with `orElse` it starts all the same, and goes on
+ * with etcd as soon as it can be read.
+ *
+ * @example
+ * ```ts
+ * import { Config, Coord } from "effect-coord"
+ * import { Config as EffectConfig, Effect, Layer } from "effect"
+ *
+ * const Database = EffectConfig.all({
+ *   host: EffectConfig.string("host"),
+ *   password: EffectConfig.redacted("password")
+ * }).pipe(EffectConfig.nested("database"))
+ *
+ * const program = Effect.gen(function*() {
+ *   const { host } = yield* Database
+ *   yield* Effect.log(host)
+ * })
+ *
+ * const live = Config.layerProvider("production/billing").pipe(Layer.provide(Coord.layer({ endpoints: "etcd:2379" })))
+ *
+ * Effect.runPromise(Effect.provide(program, live))
+ * ```
+ *
+ * @since 0.1.0
+ * @category config provider
+ */
+export const provider = (
+  prefix: string,
+  options: ProviderOptions = {}
+): Effect.Effect<ConfigProvider.ConfigProvider, InvalidArgument | EtcdError, EtcdClient | Scope.Scope> =>
+  ProviderLive.provider(prefix, options)
+
+/**
+ * Has everything above it read Effect's own `Config` from what stands below a prefix: see {@link provider}.
+ *
+ * @since 0.1.0
+ * @category config provider
+ */
+export const layerProvider = (
+  prefix: string,
+  options: ProviderOptions = {}
+): Layer.Layer<never, InvalidArgument | EtcdError, EtcdClient> =>
+  Layer.unwrapScoped(Effect.map(provider(prefix, options), Layer.setConfigProvider))
+
+/**
+ * What one of Effect's own `Config`s says of the settings below a prefix: now, and whenever something that it reads has
+ * changed. What is wrong or missing is a `Left`, and does not end the stream. A slow reader skips what is overtaken.
+ *
+ * @since 0.1.0
+ * @category config provider
+ */
+export const changes = <A>(
+  prefix: string,
+  config: EffectConfig.Config<A>,
+  options: ProviderOptions = {}
+): Stream.Stream<Either.Either<A, EffectConfigError.ConfigError>, InvalidArgument | EtcdError, EtcdClient> =>
+  ProviderLive.changes(prefix, config, options)

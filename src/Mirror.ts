@@ -19,7 +19,7 @@ import { toBinary } from "./internal/bytes.js"
 import * as MirrorCopy from "./internal/mirror/copy.js"
 import * as MirrorLog from "./internal/mirror/log.js"
 import * as MirrorReader from "./internal/mirror/reader.js"
-import type { KeyRange, KeyValue } from "./Txn.js"
+import type { Bytes, KeyRange, KeyValue } from "./Txn.js"
 
 /**
  * A change of one key.
@@ -116,6 +116,32 @@ export const indexKey: (key: string | Uint8Array) => string = toBinary
 
 const maxLoggedEvents = 4_096
 
+const mirrorOf = ({ log, ready, state }: MirrorCopy.Copy, replay: MirrorReader.Replay | undefined): Mirror => {
+  const snapshot: Mirror["snapshot"] = Effect.flatMap(ready, () => {
+    const present = log.current()
+    return present === undefined ? Effect.dieMessage("a mirror that is ready has a copy") : Effect.succeed(present)
+  })
+
+  const awaitRevision = (revision: bigint): Effect.Effect<void, EtcdError> =>
+    Effect.flatMap(snapshot, (present) =>
+      present.revision >= revision
+        ? Effect.void
+        : Effect.zipRight(log.changed(present), awaitRevision(revision)))
+
+  return {
+    ready,
+    snapshot,
+    get: (key) => Effect.map(snapshot, ({ entries }) => HashMap.get(entries, toBinary(key))),
+    entries: Effect.map(snapshot, ({ entries }) => MirrorLog.sorted(entries)),
+    reader: Effect.flatMap(snapshot, (first) => MirrorReader.reader(log, replay, first)),
+    changes: Stream.unwrap(Effect.map(ready, () => MirrorReader.changes(log, replay))),
+    steps: Stream.unwrap(Effect.map(ready, () => MirrorReader.steps(log, replay))),
+    snapshots: Stream.unwrap(Effect.map(ready, () => MirrorReader.snapshots(log))),
+    awaitRevision,
+    state
+  }
+}
+
 /**
  * A mirror of all keys in `range` (see `Key.prefix`), until the scope closes. It is read in the background: this succeeds
  * at once, with etcd away too.
@@ -124,37 +150,32 @@ const maxLoggedEvents = 4_096
  * @category constructors
  */
 export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient | Scope.Scope> =>
-  Effect.gen(function*() {
-    const client = yield* EtcdClient
-    const { log, ready, state } = yield* MirrorCopy.make(client, range, { maxEvents: maxLoggedEvents })
+  Effect.flatMap(
+    EtcdClient,
+    (client) =>
+      Effect.map(MirrorCopy.make(client, range, { maxEvents: maxLoggedEvents }), (copy) =>
+        mirrorOf(copy, (from) =>
+          Effect.map(
+            client.openWatch({ ...range, startRevision: from.revision + 1n }, { timeout: Duration.infinity }),
+            ({ next }) =>
+              next
+          )))
+  )
 
-    const snapshot: Mirror["snapshot"] = Effect.flatMap(ready, () => {
-      const present = log.current()
-      return present === undefined ? Effect.dieMessage("a mirror that is ready has a copy") : Effect.succeed(present)
-    })
-
-    const awaitRevision = (revision: bigint): Effect.Effect<void, EtcdError> =>
-      Effect.flatMap(snapshot, (present) =>
-        present.revision >= revision
-          ? Effect.void
-          : Effect.zipRight(log.changed(present), awaitRevision(revision)))
-
-    const replay: MirrorReader.Replay = (from: Snapshot) =>
-      Effect.map(
-        client.openWatch({ ...range, startRevision: from.revision + 1n }, { timeout: Duration.infinity }),
-        ({ next }) => next
-      )
-
-    return {
-      ready,
-      snapshot,
-      get: (key) => Effect.map(snapshot, ({ entries }) => HashMap.get(entries, toBinary(key))),
-      entries: Effect.map(snapshot, ({ entries }) => MirrorLog.sorted(entries)),
-      reader: Effect.flatMap(snapshot, (first) => MirrorReader.reader(log, replay, first)),
-      changes: Stream.unwrap(Effect.map(ready, () => MirrorReader.changes(log, replay))),
-      steps: Stream.unwrap(Effect.map(ready, () => MirrorReader.steps(log, replay))),
-      snapshots: Stream.unwrap(Effect.map(ready, () => MirrorReader.snapshots(log))),
-      awaitRevision,
-      state
-    }
-  })
+/**
+ * A mirror of several keys that have no narrow range in common, until the scope closes: no other key is read, and none but
+ * these need be permitted. Every copy is what all of them were at one revision.
+ *
+ * For that they are read together after each change of one, so this is for few keys that change seldom. What came between
+ * two readings is one step, and only its result is told.
+ *
+ * @param keys at most 128, as etcd reads no more in one transaction
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeKeys = (keys: ReadonlyArray<Bytes>): Effect.Effect<Mirror, never, EtcdClient | Scope.Scope> =>
+  Effect.flatMap(EtcdClient, (client) =>
+    Effect.map(
+      MirrorCopy.make(client, keys, { maxEvents: maxLoggedEvents }),
+      (copy) => mirrorOf(copy, undefined)
+    ))

@@ -17,6 +17,16 @@ export * as ConfigError from "./ConfigError.js"
 /**
  * @since 0.1.0
  */
+export * as ConfigLayers from "./ConfigLayers.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as ConfigManager from "./ConfigManager.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as Coord from "./Coord.js"
 
 /**

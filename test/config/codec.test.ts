@@ -1,16 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as fc from "effect/FastCheck"
 import * as Option from "effect/Option"
-import type * as ParseResult from "effect/ParseResult"
+import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { isDeepStrictEqual } from "node:util"
 import * as Codec from "../../src/internal/config/codec.js"
 import type { NotJson } from "../../src/internal/config/json.js"
 import * as Shape from "../../src/internal/config/shape.js"
-import { samples, Text, texts } from "./schemas.js"
+import { encodedOf, expectedOf, samples, Text, texts } from "./schemas.js"
 
 const bytesOf = (text: string): Uint8Array => Buffer.from(text, "utf8")
 
@@ -108,6 +109,38 @@ describe("reading", () => {
     assert.match(error.message, /not UTF-8/)
   })
 
+  it("survives schemas whose functions throw", async () => {
+    const Throwing = Schema.transform(Schema.String, Schema.URLFromSelf, {
+      decode: (text) => new URL(text),
+      encode: (url) => {
+        throw new Error(`no: ${url.host}`)
+      }
+    })
+    assert.match(unreadable(Throwing, bytesOf("no url")).message, /the schema threw TypeError.*Invalid URL/)
+    assert.match(String(refused(Throwing, new URL("http://h"))), /the schema threw Error: no: h/)
+    const Later = Schema.transformOrFail(Schema.String, Schema.String, {
+      decode: () => Effect.zipRight(Effect.yieldNow(), Effect.die("late")),
+      encode: ParseResult.succeed
+    })
+    const error = await Effect.runPromise(Effect.flip(codecOf(Later).decode(bytesOf("x"))))
+    assert.match(error.message, /the schema threw late/)
+    const secret = unreadable(Schema.Struct({ url: Throwing, password: Schema.Redacted(Schema.String) }), bytesOf("{}"))
+    assert.notMatch(secret.message, /Invalid/)
+  })
+
+  it("survives documents deeper than any stack", () => {
+    interface Nested {
+      readonly inner: Nested | number
+    }
+    const Nested: Schema.Schema<Nested> = Schema.Struct({
+      inner: Schema.Union(Schema.suspend((): Schema.Schema<Nested> => Nested), Schema.Number)
+    })
+    const deep = (levels: number, last: string) => bytesOf("{\"inner\":".repeat(levels) + last + "}".repeat(levels))
+    for (const levels of [1_000, 5_000, 100_000]) {
+      assert.isBelow(unreadable(Nested, deep(levels, "\"x\"")).message.length, 4_000)
+    }
+  })
+
   it("does not repeat a whole document in an error", () => {
     const { message } = unreadable(Schema.Struct({ a: Schema.Int }), bytesOf("x".repeat(1_000_000)))
     assert.isBelow(message.length, 4_000)
@@ -155,12 +188,9 @@ describe("what is set is read back equal", () => {
   it("values of any schema", () => {
     fc.assert(
       fc.property(samples, ([schema, value]) => {
-        const encoded = Schema.encodeSync(schema)(value)
-        // What the schema itself makes of its encoded side: it may lose something (a union of String and
-        // NumberFromString does), but the store may not.
-        const expected = Schema.decodeSync(schema)(encoded)
+        const expected = expectedOf(schema, value)
         const actual = roundTrip(schema, value)
-        assert.deepStrictEqual(Schema.encodeSync(schema)(actual), Schema.encodeSync(schema)(expected))
+        assert.deepStrictEqual(encodedOf(schema, actual), encodedOf(schema, expected))
         assert.isTrue(isDeepStrictEqual(actual, expected))
       }),
       { numRuns: 300 }
@@ -176,6 +206,44 @@ describe("what is set is read back equal", () => {
     const value = { optional: undefined, required: undefined, inner: [null, { a: undefined }] }
     assert.strictEqual(stored(schema, value), "{\"inner\":[null,{}]}")
     assert.deepStrictEqual(roundTrip(schema, value), { required: undefined, inner: [null, {}] })
+  })
+
+  it("properties that are undefined and say more than that, or they are refused", () => {
+    const none = { a: Option.none() }
+    const required = Schema.Struct({ a: Schema.OptionFromUndefinedOr(Schema.Int) })
+    assert.deepStrictEqual(roundTrip(required, none), none)
+    for (
+      const a of [Schema.optionalWith(Schema.Int, { as: "Option" }), Schema.OptionFromNullishOr(Schema.Int, undefined)]
+    ) {
+      assert.deepStrictEqual(roundTrip(Schema.Struct({ a }), none), none)
+    }
+    const Nothing = Schema.UndefinedOr(Schema.Int)
+    const atA = (schema: Schema.Schema<any, any>, value: unknown) => assertRefused(schema, value, ["a"], "undefined")
+    atA(Schema.Struct({ a: Schema.optionalWith(Nothing, { exact: true, default: () => 1 }) }), { a: undefined })
+    atA(Schema.Struct({ a: Schema.optionalWith(Nothing, { exact: true, as: "Option" }) }), {
+      a: Option.some(undefined)
+    })
+    const OrNone = Schema.OptionFromUndefinedOr(Schema.Int)
+    atA(Schema.Struct({ a: Schema.optional(OrNone) }), none)
+    atA(Schema.Struct({ a: Schema.optionalWith(OrNone, { exact: true }) }), none)
+    atA(Schema.Struct({ a: Schema.optionalWith(OrNone, { default: () => Option.some(1) }) }), none)
+    class Holder extends Schema.Class<Holder>("Holder")({ a: Schema.optional(OrNone) }) {}
+    atA(Holder, new Holder(none))
+    // The same properties with a value, or none.
+    const schema = Schema.Struct({
+      a: Schema.optional(OrNone),
+      b: Schema.optionalWith(Nothing, { exact: true, as: "Option" }),
+      c: Schema.optionalWith(Schema.Date, { default: () => new Date() }),
+      d: Schema.optionalWith(OrNone, { default: () => Option.none() })
+    })
+    for (
+      const value of [
+        { a: Option.some(1), b: Option.none(), c: new Date(0), d: Option.some(1) },
+        { b: Option.some(1), c: new Date(1), d: Option.none() }
+      ]
+    ) {
+      assert.deepStrictEqual(roundTrip(schema, value), value)
+    }
   })
 
   it("large values", () => {
@@ -242,6 +310,8 @@ describe("what is not JSON", () => {
     assertRefused(record, { a: 1n }, ["a"], "bigint")
     assertRefused(record, { a: Symbol("s") }, ["a"], "symbol")
     assertRefused(record, { a: () => 1 }, ["a"], "function")
+    assertRefused(record, { a: Object.assign([1], { b: 1 }) }, ["a"], "an array with named properties")
+    assertRefused(record, { a: Data.array([1]) }, ["a"], "an array that is not plain")
     assertRefused(record, { a: new Date(0) }, ["a"], "an object of the class Date")
     assertRefused(record, { a: new Map() }, ["a"], "an object of the class Map")
     assertRefused(record, { a: { [Symbol.for("s")]: 1 } }, ["a"], "a property named by a symbol")

@@ -1,6 +1,7 @@
 /** Schemas of every kind whose encoded side is JSON, and values for them, for properties. */
 import * as Arbitrary from "effect/Arbitrary"
 import * as fc from "effect/FastCheck"
+import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /** What a careless codec takes for JSON, or loses on the way. */
@@ -64,7 +65,35 @@ const Tree: Schema.Schema<Tree> = Schema.Struct({
   children: Schema.Array(Schema.suspend((): Schema.Schema<Tree> => Tree))
 })
 
-type Any = Schema.Schema<any, any>
+/** Refers to itself through another schema, and through a transformation. */
+interface Folder {
+  readonly name: string
+  readonly parent: Option.Option<Folder>
+}
+
+interface EncodedFolder {
+  readonly name?: string
+  readonly parent: EncodedFolder | null
+}
+
+const Folder: Schema.Schema<Folder, EncodedFolder> = Schema.Struct({
+  name: Schema.optionalWith(Text, { exact: true, default: () => "none" }),
+  parent: Schema.OptionFromNullOr(Schema.suspend((): Schema.Schema<Folder, EncodedFolder> => Folder))
+})
+
+class Extended extends Circle.extend<Extended>("Extended")({
+  tags: Schema.NonEmptyArray(Text),
+  since: Schema.Date
+}) {}
+
+/** Its own JSON inside a text, whatever that looks like. */
+const Reversed = Schema.transform(Text, Schema.String, {
+  strict: true,
+  decode: (text) => text.split("").reverse().join(""),
+  encode: (text) => text.split("").reverse().join("")
+}).annotations({ arbitrary: () => () => texts })
+
+export type Any = Schema.Schema<any, any>
 
 const leaves: ReadonlyArray<Any> = [
   Text,
@@ -89,10 +118,75 @@ const leaves: ReadonlyArray<Any> = [
   Schema.UUID,
   Point,
   Circle,
-  Tree
+  Extended,
+  Tree,
+  Folder,
+  Reversed,
+  Schema.NullOr(Text),
+  Schema.Union(Text, Schema.JsonNumber, Schema.Boolean, Schema.Null),
+  Schema.Union(Schema.JsonNumber, Text),
+  // A text that is a number only to the second; a long one that is never the first.
+  Schema.Union(Schema.BigInt, Schema.NonNegativeInt),
+  Schema.Union(Text.pipe(Schema.maxLength(3)), Schema.JsonNumber, Schema.Struct({ a: Schema.Int })),
+  Schema.Union(Schema.Struct({ a: Schema.Int }), Text.pipe(Schema.filter((text) => text.includes("a")))),
+  Schema.Union(
+    Schema.TaggedStruct("one", { value: Text }),
+    Schema.TaggedStruct("two", { value: Schema.NumberFromString.pipe(Schema.finite()) })
+  ),
+  Schema.DateTimeUtc,
+  Schema.DateFromNumber.pipe(Schema.validDate()),
+  Schema.StringFromBase64Url,
+  Schema.StringFromHex,
+  Schema.Trim,
+  Schema.split(","),
+  Schema.Not,
+  Schema.transformLiterals([0, "zero"], ["1", "one"], [null, "null"]),
+  Schema.TemplateLiteral(Schema.Number, "/", Schema.Literal("a", "1")),
+  Schema.TemplateLiteralParser(Schema.Int, ":", Schema.Literal("x", "1")),
+  Schema.JsonNumber.pipe(Schema.brand("Metres")),
+  Schema.Int.pipe(Schema.between(0, 65_535), Schema.brand("Port")),
+  Schema.NumberFromString.pipe(Schema.compose(Schema.Int)),
+  Schema.compose(Schema.parseJson(), Schema.Array(Schema.Int)),
+  Schema.URL,
+  Schema.Symbol,
+  Schema.Tuple([Text, Schema.Int], Text),
+  Schema.Tuple(Text, Schema.optionalElement(Schema.Int)),
+  Schema.Struct(
+    { a: Schema.Int },
+    Schema.Record({ key: Schema.TemplateLiteral("x-", Schema.Number), value: Schema.Int })
+  ),
+  Schema.rename(Schema.Struct({ a: Text, b: Schema.Int }), { a: "first" }),
+  Schema.Struct({ inner: Schema.propertySignature(Text).pipe(Schema.fromKey("outer name")) }),
+  Schema.attachPropertySignature(Schema.Struct({ radius: Schema.JsonNumber }), "kind", "circle"),
+  Schema.partialWith(Schema.Struct({ a: Text, b: Schema.NumberFromString.pipe(Schema.finite()) }), { exact: true })
 ]
 
 const keyOf = Text.pipe(Schema.filter((key) => key !== "__proto__"))
+
+const fieldOf = (type: Any, kind: number): any => {
+  switch (kind) {
+    case 0:
+      return Schema.optionalWith(type, { exact: true })
+    case 1:
+      return Schema.optionalWith(type, { as: "Option", exact: true })
+    case 2:
+      return Schema.optional(type)
+    case 3:
+      return Schema.optionalWith(type, { as: "Option" })
+    case 4:
+      return Schema.optionalWith(Schema.NullOr(type), { exact: true, default: () => null })
+    case 5:
+      return Schema.optionalWith(type, { as: "Option", nullable: true })
+    case 6:
+      return Schema.UndefinedOr(type)
+    case 7:
+      return Schema.OptionFromUndefinedOr(type)
+    default:
+      return type
+  }
+}
+
+const structOf = (fields: Record<string, Any>): Any => Schema.Struct(fields)
 
 /** Any schema whose encoded side is JSON. */
 export const schemas: fc.Arbitrary<Any> = fc.letrec<{ schema: Any; leaf: Any }>((tie) => ({
@@ -102,22 +196,21 @@ export const schemas: fc.Arbitrary<Any> = fc.letrec<{ schema: Any; leaf: Any }>(
     tie("leaf"),
     tie("schema").map((item): Any => Schema.Array(item)),
     fc.tuple(tie("schema"), tie("schema")).map(([first, second]): Any => Schema.Tuple(first, second)),
+    fc.tuple(tie("schema"), tie("schema")).map(([first, rest]): Any => Schema.Tuple([first], rest)),
     tie("schema").map((item): Any => Schema.Record({ key: keyOf, value: item })),
-    fc.array(fc.tuple(name, tie("schema"), fc.nat(3)), { minLength: 1, maxLength: 4 }).map((fields): Any =>
-      Schema.Struct(Object.fromEntries(fields.map(([name, type, kind]) => [
-        name,
-        kind === 0
-          ? Schema.optionalWith(type, { exact: true })
-          : kind === 1
-          ? Schema.optionalWith(type, { as: "Option", exact: true })
-          : type
-      ])))
+    fc.array(fc.tuple(name, tie("schema"), fc.nat(12)), { minLength: 1, maxLength: 4 }).map((fields): Any =>
+      structOf(Object.fromEntries(fields.map(([name, type, kind]) => [name, fieldOf(type, kind)])))
     ),
     fc.tuple(tie("schema"), tie("schema")).map(([first, second]): Any => Schema.Union(first, second)),
     tie("schema").map((item): Any => Schema.Option(item)),
     tie("schema").map((item): Any => Schema.OptionFromNullOr(item)),
     tie("schema").map((item): Any => Schema.parseJson(item)),
-    tie("schema").map((item): Any => Schema.ReadonlySet(item))
+    tie("schema").map((item): Any => Schema.ReadonlySet(item)),
+    tie("schema").map((item): Any => Schema.Chunk(item)),
+    tie("schema").map((item): Any => Schema.suspend(() => item)),
+    fc.tuple(tie("schema"), tie("schema")).map(([left, right]): Any => Schema.Either({ left, right })),
+    fc.tuple(tie("schema"), tie("schema")).map(([key, value]): Any => Schema.ReadonlyMap({ key, value })),
+    tie("schema").map((item): Any => Schema.Redacted(item))
   )
 })).schema
 
@@ -125,3 +218,31 @@ export const schemas: fc.Arbitrary<Any> = fc.letrec<{ schema: Any; leaf: Any }>(
 export const samples: fc.Arbitrary<readonly [Any, unknown]> = schemas.chain((schema) =>
   Arbitrary.make(schema).map((value) => [schema, value] as const)
 )
+
+/** A schema and two of its values. */
+export const pairs: fc.Arbitrary<readonly [Any, unknown, unknown]> = schemas.chain((schema) => {
+  const values = Arbitrary.make(schema)
+  return fc.tuple(fc.constant(schema), values, values)
+})
+
+const isPlain = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** Without the properties that are undefined, which say the same as ones that are not there. */
+const withoutUndefined = (encoded: unknown): unknown =>
+  Array.isArray(encoded)
+    ? encoded.map(withoutUndefined)
+    : isPlain(encoded)
+    ? Object.fromEntries(
+      Object.entries(encoded).flatMap(([name, item]) => item === undefined ? [] : [[name, withoutUndefined(item)]])
+    )
+    : encoded
+
+/** The encoded form of a value, which is JSON. */
+export const encodedOf = (schema: Any, value: unknown): unknown => withoutUndefined(Schema.encodeSync(schema)(value))
+
+/**
+ * What the schema itself makes of its encoded side: it may lose something (a union of String and NumberFromString does),
+ * but the store may not.
+ */
+export const expectedOf = (schema: Any, value: unknown): unknown => Schema.decodeSync(schema)(encodedOf(schema, value))

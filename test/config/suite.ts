@@ -322,4 +322,127 @@ export const suite = (it: Vitest.MethodsNonLive<Config.Config | EtcdClient, any>
       const values = Chunk.toReadonlyArray(seen)
       assert.deepStrictEqual(values, Array.from({ length: values.length }, (_, i) => values[0] + i))
     }))
+
+  it.effect("modifies", () =>
+    Effect.gen(function*() {
+      const increment = Option.match({ onNone: () => 1, onSome: (count: number) => count + 1 })
+      const first = yield* Config.modify("modified", Schema.Int, increment)
+      assert.strictEqual(first.value, 1)
+      const all = yield* Effect.replicateEffect(Config.modify("modified", Schema.Int, increment), 30, {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(all.map(({ value }) => value).sort((a, b) => a - b), Array.from(all, (_, i) => i + 2))
+      assert.strictEqual(new Set(all.map(({ version }) => version)).size, 30)
+      const failed = yield* Effect.flip(Config.modifyEffect("modified", Schema.Int, () => Effect.fail("no" as const)))
+      assert.strictEqual(failed, "no")
+      assert.strictEqual(yield* Config.get("modified", Schema.Int), 31)
+    }))
+
+  it.effect("changes several keys together, or none", () =>
+    Effect.gen(function*() {
+      const one = yield* Config.set("txn/one", Schema.Int, 1)
+      yield* Config.set("txn/two", Schema.String, "2")
+      const version = yield* Config.transaction([
+        Config.put("txn/one", Schema.Int, 10, { version: one }),
+        Config.put("txn/three", Schema.String, "null", { version: 0n }),
+        Config.remove("txn/two"),
+        Config.remove("txn/none"),
+        Config.check("txn/four", 0n)
+      ])
+      const { entries } = yield* Config.list("txn", Schema.Union(Schema.Int, Schema.String))
+      assert.deepStrictEqual(entries, [
+        { key: "txn/one", value: 10, version },
+        { key: "txn/three", value: "null", version }
+      ])
+      const error = yield* Effect.flip(Config.transaction([
+        Config.check("txn/three", version),
+        Config.put("txn/one", Schema.Int, 11, { version: one })
+      ]))
+      assertError(error, { _tag: "TransactionConflict" })
+      assert.deepStrictEqual((yield* Config.list("txn", Schema.Unknown)).entries.length, 2)
+      const client = yield* EtcdClient
+      const lease = yield* client.leaseGrant({ ttl: "60 seconds" })
+      yield* Config.transaction([Config.put("txn/leased", Schema.Int, 1, { lease: lease.id })])
+      yield* client.leaseRevoke(lease.id)
+      assert.deepStrictEqual(yield* Config.getOption("txn/leased", Schema.Int), Option.none())
+    }))
+
+  it.effect("does 127 steps at once", () =>
+    Effect.gen(function*() {
+      const keys = Array.from({ length: 127 }, (_, index) => `many/${index}`)
+      const version = yield* Config.transaction(keys.map((key, i) => Config.put(key, Schema.Int, i, { version: 0n })))
+      const { entries } = yield* Config.list("many", Schema.Int)
+      assert.isTrue(entries.length === 127 && entries.every((entry) => entry.version === version))
+      const error = yield* Effect.flip(Config.transaction(keys.map((key) => Config.check(key, 0n))))
+      assert.isTrue(error._tag === "TransactionConflict" && error.conflicts.length === 127)
+    }))
+
+  it.effect("reads the past", () =>
+    Effect.gen(function*() {
+      const first = yield* Config.set("past/a", Schema.Int, 1)
+      const other = yield* Config.set("past/b", Schema.Int, 2)
+      yield* Config.set("past/a", Schema.Int, 3)
+      yield* Config.delete("past/b")
+      assert.deepStrictEqual(yield* Config.getAt("past/a", Schema.Int, other), { value: 1, version: first })
+      assertError(
+        yield* Effect.flip(Config.getAt("past/b", Schema.Int, first)),
+        new Config.NotFound({ key: "past/b", revision: first })
+      )
+      const { entries } = yield* Config.list("past", Schema.Int, { revision: other })
+      assert.deepStrictEqual(entries.map(({ key, value }) => [key, value]), [["past/a", 1], ["past/b", 2]])
+      const error = yield* Effect.flip(Config.getAt("past/a", Schema.Int, other + 1_000_000n))
+      assert.isTrue(error._tag === "FutureRevision" && error.newest !== undefined && error.newest > other)
+    }))
+
+  it.effect("tells the history of a key, and rolls it back", () =>
+    Effect.gen(function*() {
+      const first = yield* Config.set("story", Schema.Int, 1)
+      yield* Config.delete("story")
+      yield* Effect.forEach(Array.from({ length: 150 }), () => Config.set("story2", Schema.Int, 0), { discard: true })
+      const wrong = yield* put("/config/story", "x")
+      yield* Config.set("story", Schema.Int, 3)
+      const entries = yield* Stream.runCollect(Config.history("story", Schema.Int))
+      const shown = Array.from(entries, (entry) => entry._tag === "Put" ? entry.value : entry._tag)
+      // What was there before the test, and whether it was compacted, is not its business.
+      assert.deepStrictEqual(shown.slice(0, 4), [3, "Invalid", "Delete", 1])
+      const version = yield* Config.rollback("story", first)
+      assert.deepStrictEqual(yield* Config.getWithVersion("story", Schema.Int), { value: 1, version })
+      const error = yield* Effect.flip(Config.rollback("story", first, { expected: wrong }))
+      assertError(error, new Config.VersionConflict({ key: "story", expected: wrong, actual: version }))
+    }))
+
+  it.effect("says which part of the past was compacted", () =>
+    Effect.gen(function*() {
+      const client = yield* EtcdClient
+      const first = yield* Config.set("compacted", Schema.Int, 1)
+      const second = yield* Config.set("compacted", Schema.Int, 2)
+      yield* client.compact(second, { physical: true })
+      const error = yield* Effect.flip(Config.getAt("compacted", Schema.Int, first))
+      assertError(error, new Config.RevisionCompacted({ key: "compacted", revision: first, oldest: second }))
+      assert.strictEqual((yield* Config.getAt("compacted", Schema.Int, second)).value, 2)
+      const entries = yield* Stream.runCollect(Config.history("compacted", Schema.Int))
+      assert.deepStrictEqual(Array.from(entries), [
+        { _tag: "Put", key: "compacted", value: 2, version: second },
+        { _tag: "Compacted", key: "compacted", before: second }
+      ])
+    }))
+
+  it.effect("reads its local copy", () =>
+    Effect.gen(function*() {
+      yield* Config.set("cached", Schema.Int, 0)
+      for (let i = 1; i <= 50; i++) {
+        yield* Config.cached("cached", Schema.Int)
+        const version = yield* Config.set("cached", Schema.Int, i)
+        assert.deepStrictEqual(yield* Config.cached("cached", Schema.Int), {
+          value: i,
+          version,
+          staleSinceMillis: undefined
+        })
+      }
+      const version = yield* put("/config/cached", "100")
+      const newer = Effect.repeat(Effect.zipLeft(Config.cached("cached", Schema.Int), Effect.yieldNow()), {
+        until: (read) => read.version === version
+      })
+      assert.strictEqual((yield* newer).value, 100)
+    }))
 }

@@ -37,6 +37,16 @@ const observed = (before: (reading: number) => Effect.Effect<unknown>) =>
   })
 
 describe("a mirror", () => {
+  it.effect("ends with its scope wherever it was made", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      yield* etcd.down
+      // Else the scope of the scenario would not close.
+      const mirror = yield* Effect.uninterruptible(Mirror.make(Key.prefix("m/")))
+      yield* pass("1 second")
+      assert.strictEqual((yield* mirror.state)._tag, "Loading")
+    }).pipe(scenario))
+
   it.effect("has no gap between its watch and its list, and nothing twice", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

@@ -9,7 +9,7 @@ import * as Schedule from "effect/Schedule"
  *
  *     COORD_TEST_SECONDS=60 COORD_TEST_SEED=1234 npx vitest run test/processes
  */
-const number = (name: string, fallback: number): number => Number(process.env[name] ?? fallback)
+export const number = (name: string, fallback: number): number => Number(process.env[name] ?? fallback)
 
 /** In seconds. */
 export const duration = BigInt(number("COORD_TEST_SECONDS", 15))

@@ -44,35 +44,69 @@ export const store = (
     ? Either.right(encoded)
     : Json.stringify(encoded, mayBeLeftOut)
 
+/** What the functions of a schema throw is a failure of this value: it must not end a stream of others. */
+const attempt = <A, R>(
+  parse: () => Effect.Effect<A, ParseResult.ParseIssue, R>,
+  thrown: (defect: unknown) => ParseResult.ParseIssue
+): Effect.Effect<A, ParseResult.ParseIssue, R> => {
+  try {
+    const parsed = parse()
+    return Either.isEither(parsed) ? parsed : Effect.catchAllDefect(parsed, (defect) => Effect.fail(thrown(defect)))
+  } catch (defect) {
+    return Either.left(thrown(defect))
+  }
+}
+
+const isDone = <A, E, R>(parsed: Effect.Effect<A, E, R>): parsed is Effect.Effect<A, E, R> & Either.Right<never, A> =>
+  Either.isEither(parsed) && Either.isRight(parsed)
+
 export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Codec<A, R>, Json.NotJson> => {
   const shape = Shape.of(schema.ast)
   if (shape.notJson !== undefined) return Either.left(shape.notJson)
 
   const failure = (issue: ParseResult.ParseIssue): ParseResult.ParseError => {
-    if (shape.isSecret) return hide(issue, shape.ast)
-    const error = ParseResult.parseError(issue)
-    return error.message.length > maxMessageLength ? hide(issue, shape.ast) : error
+    try {
+      if (shape.isSecret) return hide(issue, shape.ast)
+      const error = ParseResult.parseError(issue)
+      return error.message.length > maxMessageLength ? hide(issue, shape.ast) : error
+    } catch {
+      // Issues are nested as deeply as the value, and are walked by recursion.
+      return ParseResult.parseError(
+        new ParseResult.Type(shape.ast, undefined, "something is wrong, very deep in the value")
+      )
+    }
   }
   const encode = ParseResult.encode(schema)
   const decode = ParseResult.decodeUnknown(schema)
-  const mayBeLeftOut = (path: ReadonlyArray<string>): boolean => Shape.declares(shape.ast, path)
+  const mayBeLeftOut = (path: ReadonlyArray<string>): boolean => Shape.mayBeLeftOut(shape.ast, path)
+  const thrown = (defect: unknown): ParseResult.ParseIssue =>
+    new ParseResult.Type(shape.ast, undefined, `the schema threw ${String(defect)}`)
+  const decoded = (input: unknown) => attempt(() => decode(input), thrown)
 
-  const decodeText = (text: string): Effect.Effect<A, ParseResult.ParseIssue, R> =>
-    Option.match(Json.parse(text), {
-      onNone: () => decode(text),
-      onSome: (json) =>
-        Effect.catchAll(decode(json), (asJson) =>
-          Effect.mapError(decode(text), (asText) => shape.isText ? asText : asJson))
-    })
+  const decodeText = (text: string): Effect.Effect<A, ParseResult.ParseIssue, R> => {
+    const json = Json.parse(text)
+    if (Option.isNone(json)) return decoded(text)
+    const asJson = decoded(json.value)
+    // What is there at once needs no further step.
+    return isDone(asJson)
+      ? asJson
+      : Effect.catchAll(asJson, (asJson) => Effect.mapError(decoded(text), (asText) => shape.isText ? asText : asJson))
+  }
 
   return Either.right({
     encode: (value) =>
-      Effect.flatMap(Effect.mapError(encode(value), failure), (encoded) => store(encoded, mayBeLeftOut)),
-    decode: (bytes) =>
-      Option.match(textOf(bytes), {
-        onNone: () =>
-          Effect.fail(new ParseResult.Type(shape.ast, undefined, "Expected text, actual bytes that are not UTF-8")),
-        onSome: decodeText
-      }).pipe(Effect.mapError(failure))
+      Effect.flatMap(
+        Effect.mapError(attempt(() => encode(value), thrown), failure),
+        (encoded) => store(encoded, mayBeLeftOut)
+      ),
+    decode: (bytes): Effect.Effect<A, ParseResult.ParseError, R> => {
+      const text = textOf(bytes)
+      if (Option.isNone(text)) {
+        const problem = "Expected text, actual bytes that are not UTF-8"
+        return Either.left(failure(new ParseResult.Type(shape.ast, undefined, problem)))
+      }
+      const value = decodeText(text.value)
+      return isDone(value) ? Either.right(value.right) : Effect.mapError(value, failure)
+    }
   })
 }

@@ -17,6 +17,12 @@ export const notJson = (path: ReadonlyArray<string>, problem: string): NotJson =
 /** Deeper than any setting; a value that contains itself ends here. */
 const maxDepth = 512
 
+const isPlainArray = (value: ReadonlyArray<unknown>): boolean => {
+  const prototype: object = Object.getPrototypeOf(value)
+  // An array of another realm has that realm's Array.prototype, which is an array itself.
+  return prototype === Array.prototype || (Array.isArray(prototype) && Object.hasOwn(prototype, "flatMap"))
+}
+
 const isPlain = (value: object): boolean => {
   const prototype: object | null = Object.getPrototypeOf(value)
   if (prototype === null || prototype === Object.prototype) return true
@@ -54,6 +60,8 @@ export const stringify = (
   }
 
   const writeArray = (items: ReadonlyArray<unknown>): string => {
+    if (!isPlainArray(items)) return refuse("an array that is not plain")
+    if (Object.keys(items).length > items.length) return refuse("an array with named properties")
     let text = ""
     for (let index = 0; index < items.length; index++) {
       text += index === 0 ? child(index, items[index]) : `,${child(index, items[index])}`

@@ -1,5 +1,9 @@
 /** What a schema tells about its values without one: whether its encoded side is JSON, and whether it holds secrets. */
+import * as Either from "effect/Either"
+import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 import type { NotJson } from "./json.js"
 import { notJson } from "./json.js"
@@ -173,22 +177,34 @@ const isText = (ast: AST.AST): boolean => {
   }
 }
 
+/** One of the schemas that may stand somewhere, and what becomes of its properties next. */
+interface Candidate {
+  readonly ast: AST.AST
+  readonly changes: ReadonlyArray<AST.PropertySignatureTransformation> | undefined
+}
+
 /** The schemas that may stand at a path of the encoded side, without unions and transformations around them. */
-const at = (root: AST.AST, path: ReadonlyArray<string>): ReadonlyArray<AST.AST> => {
-  const flatten = (ast: AST.AST): ReadonlyArray<AST.AST> => {
+const at = (root: AST.AST, path: ReadonlyArray<string>): ReadonlyArray<Candidate> => {
+  const flatten = (ast: AST.AST): ReadonlyArray<Candidate> => {
     switch (ast._tag) {
       case "Union":
         return ast.types.flatMap(flatten)
       case "Suspend":
         return flatten(ast.f())
       case "Refinement":
-      case "Transformation":
         return flatten(ast.from)
+      case "Transformation": {
+        const { from, transformation } = ast
+        const next = AST.isTypeLiteralTransformation(transformation)
+          ? transformation.propertySignatureTransformations
+          : []
+        return flatten(from).map(({ ast, changes = next }) => ({ ast, changes }))
+      }
       default:
-        return [ast]
+        return [{ ast, changes: undefined }]
     }
   }
-  const children = (ast: AST.AST, name: string): ReadonlyArray<AST.AST> => {
+  const children = ({ ast }: Candidate, name: string): ReadonlyArray<AST.AST> => {
     switch (ast._tag) {
       case "TypeLiteral": {
         const own = ast.propertySignatures.filter((property) => String(property.name) === name)
@@ -202,18 +218,44 @@ const at = (root: AST.AST, path: ReadonlyArray<string>): ReadonlyArray<AST.AST> 
         return []
     }
   }
-  return path.reduce<ReadonlyArray<AST.AST>>(
-    (asts, name) => asts.flatMap((ast) => children(ast, name)).flatMap(flatten),
+  return path.reduce<ReadonlyArray<Candidate>>(
+    (candidates, name) => candidates.flatMap((candidate) => children(candidate, name)).flatMap(flatten),
     flatten(root)
   )
 }
 
-/** Whether the schema declares a property at this path, so that one that is undefined may be left out. */
-export const declares = (root: AST.AST, path: ReadonlyArray<string>): boolean =>
-  at(root, path.slice(0, -1)).some((ast) =>
-    ast._tag === "TypeLiteral" &&
-    ast.propertySignatures.some(({ name }) => String(name) === path[path.length - 1])
+const isNothing = (value: Option.Option<unknown>): boolean => Option.isNone(value) || value.value === undefined
+
+/** Whether both are nothing, or both are something; the somethings may be made anew each time, as defaults are. */
+const alike = (one: Option.Option<unknown>, other: Option.Option<unknown>): boolean =>
+  Option.isSome(one) && Option.isSome(other) && Option.isOption(one.value) && Option.isOption(other.value)
+    ? Option.isSome(one.value) === Option.isSome(other.value)
+    : isNothing(one) === isNothing(other)
+
+/** Whether an optional property that is undefined is read as one that is not there. */
+const readsAlike = (
+  { name, type }: AST.PropertySignature,
+  changes: ReadonlyArray<AST.PropertySignatureTransformation> = []
+): boolean => {
+  const read = ParseResult.decodeUnknownEither(Schema.make(type))(undefined)
+  if (Either.isLeft(read)) return false
+  const change = changes.find(({ from }) => from === name)
+  if (change === undefined) return read.right === undefined
+  const [undefinedAs, absentAs] = [change.decode(Option.some(read.right)), change.decode(Option.none())]
+  return read.right === undefined ? alike(undefinedAs, absentAs) : Equal.equals(undefinedAs, absentAs)
+}
+
+/** Whether a property at this path that is undefined says the same as none: the schema has it, and reads both alike. */
+export const mayBeLeftOut = (root: AST.AST, path: ReadonlyArray<string>): boolean => {
+  const declared = at(root, path.slice(0, -1)).flatMap(({ ast, changes }) =>
+    AST.isTypeLiteral(ast)
+      ? ast.propertySignatures
+        .filter(({ name }) => String(name) === path[path.length - 1])
+        .map((property) => !property.isOptional || readsAlike(property, changes))
+      : []
   )
+  return declared.length > 0 && declared.every(Boolean)
+}
 
 const shapes = new WeakMap<AST.AST, Shape>()
 

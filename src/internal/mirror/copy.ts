@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -15,7 +16,8 @@ import * as Stream from "effect/Stream"
 import type { EtcdClient, Watch, WatchError, WatchEvent } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type { Change, MirrorState } from "../../Mirror.js"
-import type { KeyRange, KeyValue } from "../../Txn.js"
+import type { Bytes, KeyRange, KeyValue } from "../../Txn.js"
+import * as Txn from "../../Txn.js"
 import { inBackground } from "../background.js"
 import { toBinary } from "../bytes.js"
 import { losesEvents } from "../serverVersion.js"
@@ -52,10 +54,40 @@ const retryDelays = Schedule.exponential("100 millis").pipe(
 /** What will not get better by itself; a reader that waits for the first copy should hear of it. */
 const isRefusal = (error: EtcdError): boolean => error.reason !== "Unavailable" && error.reason !== "DeadlineExceeded"
 
-/** A copy of all keys in the range, until the scope closes. */
+interface Listed {
+  readonly entries: HashMap.HashMap<string, KeyValue>
+  readonly revision: bigint
+}
+
+const entriesOf = (lists: Iterable<ReadonlyArray<KeyValue>>): Listed["entries"] => {
+  const entries = HashMap.beginMutation(HashMap.empty<string, KeyValue>())
+  for (const kvs of lists) {
+    for (const kv of kvs) HashMap.set(entries, toBinary(kv.key), kv)
+  }
+  return HashMap.endMutation(entries)
+}
+
+const listRange = (client: EtcdClient["Type"], range: KeyRange): Effect.Effect<Listed, EtcdError> =>
+  Effect.map(Effect.suspend(() => Stream.runCollect(client.pages(range))), (pages) => ({
+    entries: entriesOf(Chunk.map(pages, ({ kvs }) => kvs)),
+    revision: Option.match(Chunk.head(pages), { onNone: () => 0n, onSome: ({ header }) => header.revision })
+  }))
+
+const listKeys = (client: EtcdClient["Type"], keys: ReadonlyArray<Bytes>): Effect.Effect<Listed, EtcdError> =>
+  Effect.map(client.txn({ success: keys.map((key) => Txn.range({ key })) }), ({ header, responses }) => ({
+    entries: entriesOf(responses.map((answer) => answer._tag === "Range" ? answer.response.kvs : [])),
+    revision: header.revision
+  }))
+
+/** Several keys, or one range. */
+export type Copied = KeyRange | ReadonlyArray<Bytes>
+
+const isSeveral = (copied: Copied): copied is ReadonlyArray<Bytes> => Array.isArray(copied)
+
+/** A copy of these keys, until the scope closes. */
 export const make = (
   client: EtcdClient["Type"],
-  range: KeyRange,
+  copied: Copied,
   { maxEvents, onChanges }: CopyOptions
 ): Effect.Effect<Copy, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -66,19 +98,7 @@ export const make = (
     let compared = yield* client.watchConnection.get
     let waitingForFirst = Deferred.unsafeMake<void, EtcdError>(FiberId.none)
 
-    const list: Effect.Effect<{ entries: HashMap.HashMap<string, KeyValue>; revision: bigint }, EtcdError> = Effect.gen(
-      function*() {
-        const pages = yield* Stream.runCollect(client.pages(range))
-        const entries = HashMap.beginMutation(HashMap.empty<string, KeyValue>())
-        for (const { kvs } of pages) {
-          for (const kv of kvs) HashMap.set(entries, toBinary(kv.key), kv)
-        }
-        return {
-          entries: HashMap.endMutation(entries),
-          revision: Option.match(Chunk.head(pages), { onNone: () => 0n, onSome: ({ header }) => header.revision })
-        }
-      }
-    )
+    const list = isSeveral(copied) ? listKeys(client, copied) : listRange(client, copied)
 
     /** Whether etcd has begun a new history since the copy was read. */
     let newEpoch = false
@@ -94,13 +114,35 @@ export const make = (
       return revision
     })
 
-    const follow = ({ next }: Watch, revision: bigint): Effect.Effect<never, WatchError> =>
+    const follow = ([{ next }]: ReadonlyArray<Watch>, revision: bigint): Effect.Effect<never, WatchError> =>
       Effect.forever(Effect.map(next, (events) => {
         // The list has what came between the creation of the watch and the reading.
         const isNew = ({ kv }: WatchEvent): boolean => kv.modRevision > revision
         const news = isNew(events[0]) ? events : events.filter(isNew)
         if (news.length > 0) log.append(news)
       }))
+
+    /**
+     * What each watch tells is of its own key alone, and nothing tells when all have told everything of a revision. So any
+     * change has all keys read again, together; what changes during that is one more reading.
+     */
+    const followKeys = (watches: ReadonlyArray<Watch>, revision: bigint): Effect.Effect<never, WatchError> =>
+      Effect.gen(function*() {
+        const told = yield* Queue.sliding<void>(1)
+        let newest = revision
+        let read = revision
+        const listening = Effect.forEach(watches, ({ next }) =>
+          Effect.forever(Effect.flatMap(next, (events) => {
+            const last = events[events.length - 1].kv.modRevision
+            if (last > newest) newest = last
+            return Queue.offer(told, undefined)
+          })), { concurrency: "unbounded", discard: true })
+        const reading = Effect.forever(Effect.flatMap(Queue.take(told), () =>
+          newest <= read ? Effect.void : Effect.map(load, (revision) => {
+            read = revision
+          })))
+        return yield* Effect.raceFirst(Effect.zipRight(listening, Effect.never), reading)
+      })
 
     const failed = (error: EtcdError): Effect.Effect<void> =>
       Effect.clockWith((clock) =>
@@ -123,12 +165,18 @@ export const make = (
      * to 100 ms, if anything was written meanwhile. Ends when the copy has to be read again.
      */
     const stay: Effect.Effect<void, EtcdError> = Effect.scoped(Effect.gen(function*() {
-      const watch = yield* client.openWatch(range)
+      const [watches, followed] = isSeveral(copied)
+        ? [
+          yield* Effect.forEach(copied, (key) =>
+            client.openWatch({ key }), { concurrency: "unbounded" }),
+          followKeys
+        ]
+        : [[yield* client.openWatch(copied)], follow]
       compared = yield* client.watchConnection.get
       const revision = yield* load
       // Of another history than the watch.
-      if (revision < watch.revision) return
-      yield* Effect.raceFirst(follow(watch, revision), suspicion)
+      if (watches.some((watch) => revision < watch.revision)) return
+      yield* Effect.raceFirst(followed(watches, revision), suspicion)
       // At once: it may take a while until another watch stands.
       yield* load
     })).pipe(
@@ -181,6 +229,8 @@ export const make = (
       Effect.retry(retryDelays),
       Effect.orDie,
       Effect.forever,
+      // Whoever makes it in a region that cannot be interrupted still ends it with the scope.
+      Effect.interruptible,
       inBackground("mirror"),
       Effect.forkScoped
     )

@@ -17,7 +17,7 @@ import type { Change, Snapshot } from "../../Mirror.js"
 import type { Batch, MirrorLog } from "./log.js"
 import { apply, difference, sorted } from "./log.js"
 
-/** A watch of the mirror's keys, from the revision after a state. */
+/** A watch of the mirror's keys, from the revision after a state; a mirror without one tells the difference instead. */
 export type Replay = (
   from: Snapshot
 ) => Effect.Effect<Effect.Effect<ReadonlyArray<WatchEvent>, WatchError>, WatchError, Scope.Scope>
@@ -35,7 +35,7 @@ const withoutEmpty = (told: ReadonlyArray<Told>): ReadonlyArray<Told> =>
 /** One who reads. A class, so that thousands share their code: the parts of each are made when they are run. */
 class Reading {
   readonly log: MirrorLog
-  readonly replay: Replay
+  readonly replay: Replay | undefined
   readonly scope: Scope.Scope
   readonly first: Snapshot
   seen: Snapshot
@@ -43,7 +43,7 @@ class Reading {
   own: OwnWatch | undefined = undefined
   begun = false
 
-  constructor(log: MirrorLog, replay: Replay, earlier: Snapshot, scope: Scope.Scope) {
+  constructor(log: MirrorLog, replay: Replay | undefined, earlier: Snapshot, scope: Scope.Scope) {
     this.log = log
     this.replay = replay
     this.scope = scope
@@ -83,13 +83,14 @@ class Reading {
 
   startReplay(): Effect.Effect<ReadonlyArray<Told>> {
     const from = this.seen
-    if (this.log.current()?.epoch !== from.epoch) return this.jumpToPresent()
+    const replay = this.replay
+    if (replay === undefined || this.log.current()?.epoch !== from.epoch) return this.jumpToPresent()
     return Effect.matchEffect(
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(Scope.fork(this.scope, ExecutionStrategy.sequential), (scope) =>
           Effect.map(
             Effect.onError(
-              restore(Scope.extend(this.replay(from), scope)),
+              restore(Scope.extend(replay(from), scope)),
               (cause) => Scope.close(scope, Exit.failCause(cause))
             ),
             (next) => {
@@ -137,7 +138,7 @@ class Reading {
 /** What a reader is told, from the present copy on, a part at every run; how much of it at a time means nothing. */
 const reading = (
   log: MirrorLog,
-  replay: Replay,
+  replay: Replay | undefined,
   /** An earlier state. */
   earlier: Snapshot
 ): Effect.Effect<Effect.Effect<ReadonlyArray<Told>>, never, Scope.Scope> =>
@@ -146,7 +147,7 @@ const reading = (
     return Effect.suspend(() => reading.pull())
   })
 
-const told = (log: MirrorLog, replay: Replay): Stream.Stream<Told> =>
+const told = (log: MirrorLog, replay: Replay | undefined): Stream.Stream<Told> =>
   Stream.unwrapScoped(Effect.suspend(() => {
     const present = log.current()
     return present === undefined
@@ -165,13 +166,13 @@ const changesOf = (told: ReadonlyArray<Told>): ReadonlyArray<Change> => told.fla
 /** The same as `changes`, without a stream: every run is the next part, which may be empty. */
 export const reader = (
   log: MirrorLog,
-  replay: Replay,
+  replay: Replay | undefined,
   earlier: Snapshot
 ): Effect.Effect<Effect.Effect<ReadonlyArray<Change>>, never, Scope.Scope> =>
   Effect.map(reading(log, replay, earlier), Effect.map(changesOf))
 
 /** The entries of the present copy as puts, then every change after it. */
-export const changes = (log: MirrorLog, replay: Replay): Stream.Stream<Change> =>
+export const changes = (log: MirrorLog, replay: Replay | undefined): Stream.Stream<Change> =>
   Stream.mapChunks(
     told(log, replay),
     (all) => Chunk.unsafeFromArray(Chunk.toReadonlyArray(all).flatMap(({ changes }) => changes))
@@ -192,7 +193,7 @@ const byRevision = (changes: ReadonlyArray<Change>): ReadonlyArray<ReadonlyArray
 }
 
 /** The same, the changes that lead from one state to the next together. */
-export const steps = (log: MirrorLog, replay: Replay): Stream.Stream<ReadonlyArray<Change>> =>
+export const steps = (log: MirrorLog, replay: Replay | undefined): Stream.Stream<ReadonlyArray<Change>> =>
   Stream.mapConcat(told(log, replay), ({ changes, gap }) => gap ? [changes] : byRevision(changes))
 
 /** The present copy, then the newest one whenever there is another. */

@@ -1,0 +1,30 @@
+/** The names of settings, and the keys in etcd that they stand for. */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type { InvalidArgument } from "../../EtcdError.js"
+import * as Key from "../../Key.js"
+import type { Bytes, KeyRange } from "../../Txn.js"
+import { toText } from "../bytes.js"
+import * as validate from "../validate.js"
+
+export interface Names {
+  readonly key: (name: string) => Either.Either<string, InvalidArgument>
+  /** All that stand below a prefix of names, which ends at a segment. */
+  readonly below: (prefix: string) => Either.Either<KeyRange & { readonly key: string }, InvalidArgument>
+  readonly of: (key: Bytes) => string
+}
+
+/** @param prefix what all keys begin with */
+export const make = (prefix: string): Effect.Effect<Names, InvalidArgument> =>
+  Effect.map(validate.keyPrefix("prefix", prefix), (prefix) => {
+    const root = `${prefix}/`
+    return {
+      key: (name) => Either.map(Key.validate("key", name), (name) => root + name),
+      below: (prefix) =>
+        Either.map(Key.validatePrefix("prefix", prefix), (prefix) => {
+          const key = root + (prefix === "" || prefix.endsWith("/") ? prefix : `${prefix}/`)
+          return { ...Key.prefix(key), key }
+        }),
+      of: (key) => toText(key).slice(root.length)
+    }
+  })
