@@ -50,6 +50,19 @@ const queueing = (order: Array<string>, lock: Lock.Lock["Type"], name: string, o
   )
 
 describe("the queue", () => {
+  it.effect("is not looked at by those who are alone in it, nor when they come before there is a lease", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const lock = yield* Effect.map(Layer.build(process({ connection: "p" })), Context.get(Lock.Lock))
+      const names = ["a", "b", "c", "d"]
+      for (const round of [1, 2]) {
+        yield* Effect.forEach(names, (name) => lock.withLock(name)(Effect.void), { concurrency: "unbounded" })
+        const { calls } = yield* etcd.connection("p").usage
+        assert.strictEqual(calls.range, 0, `round ${round}`)
+        assert.strictEqual(yield* watchers("p"), 0, `round ${round}`)
+      }
+    }).pipe(Effect.scoped, scenario))
+
   it.effect("serves 200 waiters of 4 processes in the order of their tokens, waking each fibre once", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

@@ -128,8 +128,12 @@ export const make = <Info, State>(
         }
       )
 
-    /** What the answer to entering means, if it is not that it holds. */
-    const goOn = <E>(
+    const holdsAtOnce = (session: Session, { entry, fresh, reads }: Entered): Won | undefined =>
+      Option.isSome(entry) && fresh && Queue.isAlone(reads[0]) && !session.isOver()
+        ? { session, entry: entry.value }
+        : undefined
+
+    const waitBehind = <E>(
       place: Place<E>,
       session: Session,
       { entry, fresh, reads }: Entered
@@ -138,40 +142,35 @@ export const make = <Info, State>(
         ? Effect.fail(new Queue.Evicted())
         : follow(place, { session, entry: entry.value }, fresh ? reads[0] : undefined)
 
-    const holdsAtOnce = (session: Session, { entry, fresh, reads }: Entered): Won | undefined =>
-      Option.isSome(entry) && fresh && Queue.isAlone(reads[0]) && !session.isOver()
-        ? { session, entry: entry.value }
-        : undefined
+    /** From the answer to entering on. */
+    const goOn = <E>(place: Place<E>, session: Session, entering: Effect.Effect<Entered, EtcdError | SessionExpired>) =>
+      Effect.flatMap(entering, (entered) => {
+        const won = holdsAtOnce(session, entered)
+        return won === undefined ? waitBehind(place, session, entered) : Effect.succeed(won)
+      })
 
     const stay = <E>(
       place: Place<E>,
       own: Obligations
     ): Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted> =>
-      Effect.flatMap(sessions.borrow(place.ttl, own.owe), (session) =>
-        Effect.flatMap(session.claim(entering(place, lookAtEntry(place.folder)), own.owe), (entered) => {
-          const won = holdsAtOnce(session, entered)
-          return won === undefined ? goOn(place, session, entered) : Effect.succeed(won)
-        }))
+      Effect.flatMap(
+        sessions.borrow(place.ttl, own.owe),
+        (session) => goOn(place, session, session.claim(entering(place, lookAtEntry(place.folder)), own.owe))
+      )
 
     const wait = <E>(place: Place<E>): Win<E | InvalidArgument | EtcdError> => (winner) => {
       const { own } = winner
       const session = sessions.lend(place.ttl, own.owe)
       const rest = (way: Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted>): void =>
-        winner.rest(undeterred(
-          own,
-          way,
-          Effect.suspend(() =>
-            stay(place, own)
-          )
-        ))
+        winner.rest(undeterred(own, way, Effect.suspend(() => stay(place, own))))
       if (session === undefined) return rest(stay(place, own))
       session.startClaim(entering(place, lookAtEntry(place.folder)), own.owe, {
         entered: (entered) => {
           const won = holdsAtOnce(session, entered)
-          if (won === undefined) rest(goOn(place, session, entered))
+          if (won === undefined) rest(waitBehind(place, session, entered))
           else winner.won(won)
         },
-        troubled: (entering) => rest(Effect.flatMap(entering, (entered) => goOn(place, session, entered)))
+        troubled: (entering) => rest(goOn(place, session, entering))
       })
     }
 
