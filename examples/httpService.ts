@@ -70,7 +70,7 @@ run(
   Effect.gen(function*() {
     const ids = ["greeter-1", "greeter-2", "greeter-3"]
     const olds = yield* Effect.forEach(ids, (id) => started(instance(id, "1")))
-    const client = yield* httpClient(service, { policy: "leastInFlight" })
+    const client = yield* httpClient(service, { policy: "least_in_flight" })
     const tell = yield* requests(client)
     yield* Effect.sleep("300 millis")
     yield* tell

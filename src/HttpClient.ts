@@ -31,13 +31,13 @@ import { Registry } from "./Registry.js"
  *
  * - `weighted`: each as many as its weight says (smooth weighted round robin, from nginx), in turn where the weights are
  *   equal
- * - `roundRobin`: each in turn, whatever its weight
- * - `leastInFlight`: the one that has the fewest requests of this client for its weight; in turn where there are several
+ * - `round_robin`: each in turn, whatever its weight
+ * - `least_in_flight`: the one that has the fewest requests of this client for its weight; in turn where there are several
  *
  * @since 0.1.0
  * @category options
  */
-export type Policy = "roundRobin" | "weighted" | "leastInFlight"
+export type Policy = "round_robin" | "weighted" | "least_in_flight"
 
 /**
  * @since 0.1.0
@@ -182,7 +182,7 @@ const again = Schedule.jittered(Schedule.spaced("5 seconds"))
  * import { httpClient } from "effect-coord/HttpClient"
  *
  * const program = Effect.gen(function*() {
- *   const users = yield* httpClient("user", { policy: "leastInFlight" })
+ *   const users = yield* httpClient("user", { policy: "least_in_flight" })
  *   const response = yield* users.get("/users/1")
  *   return yield* response.json
  * }).pipe(

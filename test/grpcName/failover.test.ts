@@ -1,12 +1,13 @@
-/** Instances that die at once, under a load of calls. Their entries stay: only the connections tell. */
+/** Instances that die at once. Their entries stay: only the connections tell. */
 import { assert, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Grpc from "../../src/Grpc.js"
 import * as Registry from "../../src/Registry.js"
 import * as Processes from "../support/processes.js"
 import { Echo } from "./echo.js"
-import { call, memory, shares, until, untilEffect } from "./support.js"
+import { call, instance, memory, reaches, shares, until, untilEffect } from "./support.js"
 
 interface Ended {
   readonly id: string | undefined
@@ -15,6 +16,61 @@ interface Ended {
 }
 
 const policies: ReadonlyArray<Grpc.Policy> = ["weighted", "round_robin"]
+
+it.scopedLive.each([...policies, "pick_first"] as const)(
+  "%s: calls that begin in the very step in which a connection is seen broken go to others, all at once",
+  (policy) =>
+    Effect.gen(function*() {
+      const a = yield* instance("echo", "a")
+      const others = yield* Effect.forEach(["b", "c"], (id) => instance("echo", id))
+      const client = yield* Grpc.client(Echo, "echo", { policy })
+      const all = policy === "pick_first" ? [a] : [a, ...others]
+      for (const each of all) yield* reaches(client, each)
+      const before = a.calls()
+
+      // It goes on calling meanwhile, one call after the other, over a connection of its own that nothing happens to.
+      const bystander = yield* Effect.acquireRelease(
+        Effect.sync(() => new Echo(`127.0.0.1:${others[0].port}`, grpc.credentials.createInsecure())),
+        (bystander) => Effect.sync(() => bystander.close())
+      )
+      let meanwhile = 0
+      const count = Effect.forever(Effect.tap(call(bystander), () => Effect.sync(() => void meanwhile++)))
+
+      /** Asks many, without a step in between, and waits for all answers. */
+      const askAll = (resume: (answers: ReadonlyArray<string>) => void) => {
+        const answers: Array<string> = []
+        for (let index = 0; index < 12; index++) {
+          client.who("?", new grpc.Metadata(), { deadline: Date.now() + 20_000 }, (error, id) => {
+            if (answers.push(error?.message ?? id ?? "") === 12) resume(answers)
+          })
+        }
+      }
+      let seen = false
+      const answers = yield* Effect.forkScoped(Effect.async<ReadonlyArray<string>>((resume) => {
+        // In turn, so one of them is under way with each.
+        for (const _ of all) {
+          client.wait("?", new grpc.Metadata(), {}, () => {
+            // Those with the others end with the test.
+            if (seen) return
+            seen = true
+            meanwhile = 0
+            askAll((answers) => resume(Effect.succeed(answers)))
+          })
+        }
+      }))
+      yield* until("a is waiting", () => a.waiting() === 1)
+      yield* Effect.forkScoped(count)
+      yield* until("the bystander calls", () => meanwhile > 0)
+      yield* a.kill
+      const got = yield* Fiber.join(answers)
+      assert.isBelow(meanwhile, 10)
+      const shareOf = (id: string) => got.filter((by) => by === id).length
+      assert.strictEqual(shareOf("b") + shareOf("c"), 12, got.join())
+      // Somewhere in the round.
+      if (policy !== "pick_first") assert.approximately(shareOf("b"), 6, 1)
+      assert.strictEqual(a.calls(), before + 1)
+    }).pipe(Effect.provide(memory))
+)
 
 it.scopedLive.each(policies)(
   "%s: no call fails once the connection is seen broken",
@@ -33,6 +89,9 @@ it.scopedLive.each(policies)(
         }), { concurrency: 2 })
       const client = yield* Grpc.client(Echo, "echo", { policy })
       yield* untilEffect("all are connected", Effect.map(shares(client, 12), (got) => ids.every((id) => got[id] === 2)))
+
+      // As fast as they are when they have run for a while.
+      yield* shares(client, 600)
 
       // One to each, never answered: it fails when its connection is seen broken, and tells the time of that.
       const broken: Array<number> = []
@@ -80,10 +139,14 @@ it.scopedLive.each(policies)(
       }
       assert.strictEqual(broken.length, delays.length)
       stopped = true
-      delays.sort((a, b) => a - b)
+      const median = (all: ReadonlyArray<number>): string =>
+        Array.from(all).sort((a, b) => a - b)[Math.floor(all.length / 2)].toFixed(1)
+      const ordinary = ended.filter(({ id }) => id !== undefined).map(({ endedAt, startedAt }) => endedAt - startedAt)
       yield* Effect.log(
-        `${policy}: after a kill another was reached within ${delays[Math.floor(delays.length / 2)].toFixed(1)} ms ` +
-          `(median of ${delays.length}), ${failed} of ${ended.length} calls were under way and failed`
+        `${policy}: after a kill another had answered within ${
+          median(delays)
+        } ms (median of ${delays.length}), where any ` +
+          `call takes ${median(ordinary)} ms; ${failed} of ${ended.length} calls were under way and failed`
       )
     }).pipe(Effect.provide(memory))
 )

@@ -100,10 +100,10 @@ describe("httpClient", () => {
         })
       ))
 
-    it.effect("roundRobin: each in turn, whatever its weight", () =>
+    it.effect("round_robin: each in turn, whatever its weight", () =>
       scenario((network, make) =>
         Effect.gen(function*() {
-          const client = yield* make({ policy: "roundRobin" })
+          const client = yield* make({ policy: "round_robin" })
           yield* register("a", { weight: 5 })
           yield* register("b")
           yield* known("a", "b")
@@ -112,10 +112,10 @@ describe("httpClient", () => {
         })
       ))
 
-    it.effect("leastInFlight: the one that is least busy for its weight", () =>
+    it.effect("least_in_flight: the one that is least busy for its weight", () =>
       scenario((network, make) =>
         Effect.gen(function*() {
-          const client = yield* make({ policy: "leastInFlight" })
+          const client = yield* make({ policy: "least_in_flight" })
           yield* register("a", { weight: 2 })
           yield* register("b")
           yield* register("c")
@@ -156,7 +156,7 @@ describe("httpClient", () => {
     ) =>
       scenario((network, make) =>
         Effect.gen(function*() {
-          const client = yield* make({ policy: "leastInFlight" })
+          const client = yield* make({ policy: "least_in_flight" })
           yield* register("a")
           yield* known("a")
           yield* before(network, client)

@@ -411,7 +411,10 @@ export const behaviours: Record<string, Test> = {
     // A late watcher begins with what is there.
     const late = yield* Stream.runHead(registryOf(one).watch("go"))
     assert.deepStrictEqual(show(Option.toArray(late)), ["+b:4"])
-    // An empty list is a list.
+    // An empty list is a list. Who drained leaves without grace.
+    const last = { id: "b", name: "go", address: "h", port: 4, metadata: { "coord.draining": "true" } }
+    yield* put({ key: "/services/go/b", value: JSON.stringify(last) })
+    yield* until("draining", Effect.map(lists, (all) => all.at(-1)?.every(Registry.isDraining) === true))
     yield* del({ key: "/services/go/b" })
     yield* until("none", Effect.map(lists, (all) => all.at(-1)?.length === 0))
   }),

@@ -49,6 +49,16 @@ describe("an entry", () => {
     assert.notInclude(problem("[]"), "\n")
   })
 
+  it("is no service if it is nested too deep to be read, and no failure", () => {
+    const deep = `${"[".repeat(20_000)}${"]".repeat(20_000)}`
+    const problem = (value: string) => Either.getOrThrow(Either.flip(decode(bytes(value))))
+    const fields = "\"id\":\"a\",\"name\":\"b\",\"address\":\"c\""
+    for (const value of [deep, `{${fields},"port":${deep}}`, `{${fields},"port":1,"metadata":{"x":${deep}}}`]) {
+      assert.match(problem(value), /^cannot be read: .*stack size exceeded$/)
+    }
+    assert.isTrue(Either.isRight(decode(bytes(`{${fields},"port":1,"new":${deep}}`))))
+  })
+
   it.effect("refuses a service with an error that names the field", () =>
     Effect.gen(function*() {
       const argument = (input: Partial<Record<keyof ServiceInput, unknown>>) =>

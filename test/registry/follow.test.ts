@@ -126,11 +126,34 @@ describe("a followed service", () => {
       const etcd = yield* TestEtcd.TestEtcd
       yield* put("a")
       yield* etcd.putKey("/services/user/b", "{}")
+      yield* etcd.putKey("/services/user/c", `${"[".repeat(20_000)}${"]".repeat(20_000)}`)
       const { follow, instancesState } = yield* registry
       yield* passing((yield* follow("user")).ready)
       const { instances, skipped } = yield* instancesState("user")
       assert.strictEqual(instances.length, 1)
-      assert.deepStrictEqual(skipped, [{ key: "/services/user/b", modRevision: 3n, problem: "id: is missing" }])
+      assert.deepStrictEqual(skipped, [
+        { key: "/services/user/b", modRevision: 3n, problem: "id: is missing" },
+        { key: "/services/user/c", modRevision: 4n, problem: "cannot be read: Maximum call stack size exceeded" }
+      ])
+    })
+  )
+
+  test(
+    "goes on when a listener throws, and others hear of the change",
+    Effect.gen(function*() {
+      yield* put("a")
+      const followed = yield* (yield* registry).follow("user")
+      yield* passing(followed.ready)
+      const stop = followed.onChange(() => {
+        throw new Error("of the listener")
+      })
+      const seen = history(followed)
+      yield* put("b")
+      yield* settle
+      stop()
+      yield* put("c")
+      yield* settle
+      assert.deepStrictEqual(seen, ["a,b", "a,b,c"])
     })
   )
 

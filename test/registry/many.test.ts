@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as EtcdClient from "../../src/EtcdClient.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import * as Processes from "../support/processes.js"
-import type { Order, Report } from "./many.js"
+import type { Form, Order, Report, Usage } from "./many.js"
 
 const count = Number(process.env.MANY ?? 10_000)
 const services = 100
@@ -57,9 +57,26 @@ describe(`${count} instances of ${services} services from one process, and as ma
         }
         took.sort((a, b) => a - b)
 
-        for (const process of [registrar, watcher]) yield* process.send("end")
-        const after = yield* Effect.forEach([registrar, watcher], ({ next }) => next)
-        const [afterwards] = after.map((report) => report._tag === "Ended" ? report.after : assert.fail(report._tag))
+        const each = ({ busy, idle }: { readonly busy: Usage; readonly idle: Usage }, count: number) =>
+          (busy.used - idle.used) * 1024 / count
+        const others = yield* Effect.forEach(["watch", "instances", "reader"] satisfies Array<Form>, (form) =>
+          Effect.gen(function*() {
+            yield* watcher.send({ more: form, count: count / 10 })
+            const report = yield* watcher.next
+            if (report._tag !== "More") {
+              return assert.fail(report._tag)
+            }
+            return [form, each(report, count / 10)] as const
+          }))
+
+        for (const process of [registrar, watcher]) {
+          yield* process.send("end")
+        }
+        const after = yield* Effect.forEach([registrar, watcher], ({ next }) =>
+          next)
+        const [afterwards] = after.map((report) =>
+          report._tag === "Ended" ? report.after : assert.fail(report._tag)
+        )
         const cost = ({ used }: typeof idle, before: typeof idle) =>
           `${(used - before.used).toFixed(0)} MiB (${((used - before.used) * 1024 / count).toFixed(1)} KiB each)`
         console.log(
@@ -67,8 +84,13 @@ describe(`${count} instances of ${services} services from one process, and as ma
             (afterwards.used - idle.used).toFixed(0)
           } MiB when they ` +
             `are over; ${count} watchers: ${cost(watching.busy, watching.idle)}; a change reached them after ` +
-            `${at(took, 0.5)} ms (median), ${at(took, 1)} ms (last)`
+            `${at(took, 0.5)} ms (median), ${at(took, 1)} ms (last); of ${count / 10} more, ${
+              others.map(([form, kib]) => `${form} ${kib.toFixed(1)} KiB`).join(", ")
+            } each`
         )
+        for (const [form, kib] of others) {
+          assert.isBelow(kib * 1024 * 10_000 / 1e6, form === "reader" ? 150 : 300, `ten thousand of ${form}, in MB`)
+        }
         assert.isBelow((registered.used - idle.used) * 1.048_576, 300)
         assert.isBelow((watching.busy.used - watching.idle.used) * 1.048_576, 300)
         assert.isBelow(at(took, 1), 5_000)

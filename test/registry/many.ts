@@ -1,6 +1,9 @@
 /** What the test of many registrations and watchers and its processes say to each other. */
 
-export type Order = "measure" | "end"
+/** In which way they watch: `watch` of the service, `Registry.watch`, `Registry.instances`, and what is there for thousands. */
+export type Form = "ofService" | "watch" | "instances" | "reader"
+
+export type Order = "measure" | "end" | { readonly more: Form; readonly count: number }
 
 /** In MiB: what is in use without garbage, before and with all of them; and what the process occupies. */
 export interface Usage {
@@ -12,4 +15,6 @@ export type Report =
   | { readonly _tag: "Ready"; readonly count: number; readonly idle: Usage; readonly busy: Usage }
   /** When the change reached the watchers, in milliseconds of the wall clock, earliest first. */
   | { readonly _tag: "Reached"; readonly at: ReadonlyArray<number> }
+  /** What others cost, that came and went in between. */
+  | { readonly _tag: "More"; readonly idle: Usage; readonly busy: Usage }
   | { readonly _tag: "Ended"; readonly after: Usage }

@@ -39,9 +39,11 @@ describe("a registry in etcd's naming format", () => {
         metadata: { v: "1", "10": "x" },
         weight: 2
       })
+      yield* register({ id: "e3", name: "foo/bar", address: "[::1]", port: 2 })
       assert.deepStrictEqual(yield* entries, {
         "foo/bar/e1": "{\"Op\":0,\"Addr\":\"127.0.0.1:8080\",\"Metadata\":null}",
-        "foo/bar/e2": "{\"Op\":0,\"Addr\":\"[::1]:1\",\"Metadata\":{\"10\":\"x\",\"coord.weight\":\"2\",\"v\":\"1\"}}"
+        "foo/bar/e2": "{\"Op\":0,\"Addr\":\"[::1]:1\",\"Metadata\":{\"10\":\"x\",\"coord.weight\":\"2\",\"v\":\"1\"}}",
+        "foo/bar/e3": "{\"Op\":0,\"Addr\":\"[::1]:2\",\"Metadata\":null}"
       })
       // Kept like any other.
       const etcd = yield* TestEtcd.TestEtcd
@@ -49,7 +51,7 @@ describe("a registry in etcd's naming format", () => {
       yield* etcd.deleteKey("foo/bar/e1")
       yield* until("back", Effect.map(entries, (all) => "foo/bar/e1" in all))
       yield* passing(plain.close)
-      assert.deepStrictEqual(Object.keys(yield* entries), ["foo/bar/e2"])
+      assert.deepStrictEqual(Object.keys(yield* entries), ["foo/bar/e2", "foo/bar/e3"])
     }).pipe(Effect.scoped, Effect.provide(engine())))
 
   it.effect("reads what Go's manager writes, anywhere below the target", () =>
@@ -60,6 +62,8 @@ describe("a registry in etcd's naming format", () => {
       yield* etcd.putKey("foo/b/c", "{\"Op\":0,\"Addr\":\"[::1]:2\",\"Metadata\":{\"n\":3,\"t\":\"x\"}}")
       yield* etcd.putKey("foo/d", "{\"Op\":0,\"Addr\":\"h:3\",\"Metadata\":\"text\"}")
       yield* etcd.putKey("foo/e", "{\"Op\":0,\"Addr\":\"no port\",\"Metadata\":null}")
+      const deep = `${"[".repeat(20_000)}${"]".repeat(20_000)}`
+      yield* etcd.putKey("foo/g", `{"Op":0,"Addr":"h:1","Metadata":{"n":${deep}}}`)
       yield* etcd.putKey("foobar/f", "{\"Op\":0,\"Addr\":\"h:4\"}")
       yield* etcd.putKey("/locks/a/1", "")
       const expected = [

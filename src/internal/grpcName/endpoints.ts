@@ -1,6 +1,7 @@
 /** Instances as the endpoints that grpc-js hands from the resolver to the balancer. */
 import type * as grpc from "@grpc/grpc-js"
 import * as Option from "effect/Option"
+import { host } from "../registry/address.js"
 import type { ServiceInfo } from "../registry/model.js"
 import * as Traits from "../registry/traits.js"
 import type { Construct } from "../socketsOpening.js"
@@ -14,9 +15,6 @@ export interface InstanceEndpoint extends grpc.experimental.Endpoint {
 
 export const isInstanceEndpoint = (endpoint: grpc.experimental.Endpoint): endpoint is InstanceEndpoint =>
   "weight" in endpoint && "draining" in endpoint
-
-/** An IPv6 address may be written in brackets. */
-const host = (address: string): string => address.replace(/^\[(.*)\]$/, "$1")
 
 /**
  * One endpoint for each address. Where several instances have the same one, as after a crash and a restart on the same

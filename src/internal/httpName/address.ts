@@ -3,10 +3,11 @@ import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
 import { InvalidArgument } from "../../EtcdError.js"
 import type { ServiceInfo } from "../../Registry.js"
+import { hostAndPort } from "../registry/address.js"
 
 /** `http://10.0.0.7:8080` */
-export const origin = (protocol: "http" | "https", { address, port }: ServiceInfo): string =>
-  `${protocol}://${address.includes(":") && !address.startsWith("[") ? `[${address}]` : address}:${port}`
+export const origin = (protocol: "http" | "https", service: ServiceInfo): string =>
+  `${protocol}://${hostAndPort(service)}`
 
 export const isAbsolute = (url: string): boolean => /^[a-z][a-z0-9+.-]*:\/\//i.test(url)
 

@@ -5,9 +5,9 @@ import type { Candidate } from "../registry/pick.js"
 import * as Pick from "../registry/pick.js"
 import * as Traits from "../registry/traits.js"
 
-export type Policy = "roundRobin" | "weighted" | "leastInFlight"
+export type Policy = "round_robin" | "weighted" | "least_in_flight"
 
-export const policies: ReadonlyArray<string> = ["roundRobin", "weighted", "leastInFlight"] satisfies Array<Policy>
+export const policies: ReadonlyArray<string> = ["round_robin", "weighted", "least_in_flight"] satisfies Array<Policy>
 
 export interface Options {
   readonly policy: Policy
@@ -93,7 +93,7 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
       weight: traits.weight,
       zone: traits.zone,
       draining: traits.draining,
-      credit: Pick.initialCredit(policy === "roundRobin" ? 1 : traits.weight, random()),
+      credit: Pick.initialCredit(policy === "round_robin" ? 1 : traits.weight, random()),
       inFlight: 0,
       failures: 0,
       pausedUntil: 0n,
@@ -145,11 +145,11 @@ export const make = ({ maxPause, pause, policy, random, zone }: Options): Instan
 
   const next = (candidates: ReadonlyArray<Entry>): Entry | undefined => {
     switch (policy) {
-      case "roundRobin":
+      case "round_robin":
         return Pick.next(candidates, () => 1)
       case "weighted":
         return Pick.next(candidates)
-      case "leastInFlight":
+      case "least_in_flight":
         return Pick.next(Pick.leastLoaded(candidates, ({ inFlight }) => inFlight))
     }
   }

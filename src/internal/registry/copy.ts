@@ -1,4 +1,5 @@
 /** The instances of one service, from a mirror of its keys: at hand without a round trip or a fibre's step. */
+import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -49,10 +50,12 @@ const same = (a: ServiceInfo, b: ServiceInfo): boolean =>
 const sameList = (a: ReadonlyArray<ServiceInfo>, b: ReadonlyArray<ServiceInfo>): boolean =>
   a === b || (a.length === b.length && a.every((service, index) => same(service, b[index])))
 
+type Put = ServiceEvent & { readonly _tag: "Put" }
+
+const isPut = (entry: Put | SkippedEntry): entry is Put => "service" in entry
+
 export interface Copy extends Followed {
-  /** The present instances as puts, then every change: a part at every run of what this gives. For one consumer. */
-  readonly reader: Effect.Effect<Effect.Effect<Chunk.Chunk<ServiceEvent>>, EtcdError, Scope.Scope>
-  /** The present list, then the newest whenever it is another one: the same way. */
+  /** The present list, then the newest whenever it is another one: a part at every run of what this gives. */
   readonly listReader: Effect.Effect<Effect.Effect<Chunk.Chunk<ReadonlyArray<ServiceInfo>>>, EtcdError>
   /** Looks again how fresh the copy is. */
   readonly refresh: Effect.Effect<void>
@@ -68,27 +71,42 @@ export const make = (
     const scope = yield* Effect.scope
     const lasting = Duration.toMillis(grace) > 0 ? Lasting.make() : undefined
     const listeners = new Set<() => void>()
-    /** Every version is decoded once, however many read it. */
-    const decoded = new WeakMap<KeyValue, Either.Either<ServiceInfo, SkippedEntry>>()
-    let unreported: ReadonlyArray<SkippedEntry> = []
+    /** Every version is decoded once, and thousands of watchers hold on to what they were told last: to the same objects. */
+    const decoded = new WeakMap<KeyValue, Put | SkippedEntry>()
+    /** What is to be logged by the next fibre that passes. */
+    let unreported: ReadonlyArray<Effect.Effect<void>> = []
     let skipped: ReadonlyArray<SkippedEntry> = []
     let absorbed: Snapshot | undefined
     let current: Instances | undefined
 
-    const decode = (kv: KeyValue): Either.Either<ServiceInfo, SkippedEntry> => {
+    const decode = (kv: KeyValue): Put | SkippedEntry => {
       const known = decoded.get(kv)
       if (known !== undefined) return known
-      const result = Either.mapLeft(folder.decode(kv), (problem) => problemOf(kv, problem))
+      const result = Either.match(folder.decode(kv), {
+        onLeft: (problem) => problemOf(kv, problem),
+        onRight: (service): Put => ({ _tag: "Put", service })
+      })
       decoded.set(kv, result)
-      if (Either.isLeft(result)) unreported = [...unreported, result.left]
+      if (!isPut(result)) unreported = [...unreported, report(result)]
       return result
     }
 
     const reporting: Effect.Effect<void> = Effect.suspend(() => {
       const due = unreported
       unreported = []
-      return due.length === 0 ? Effect.void : Effect.forEach(due, report, { discard: true })
+      return due.length === 0 ? Effect.void : Effect.all(due, { discard: true })
     })
+
+    /** What one of them throws must not keep the others from hearing of it, nor end the copy. */
+    const tellListeners = (): void => {
+      for (const listener of Array.from(listeners)) {
+        try {
+          listener()
+        } catch (error) {
+          unreported = [...unreported, Effect.logError("a listener to the instances threw", Cause.die(error))]
+        }
+      }
+    }
 
     const publish = (next: Instances): void => {
       // The same list stays the same object.
@@ -99,7 +117,7 @@ export const make = (
         current !== undefined && current.services === services && current.staleSinceMillis === next.staleSinceMillis
       ) return
       current = { services, staleSinceMillis: next.staleSinceMillis }
-      for (const listener of Array.from(listeners)) listener()
+      tellListeners()
     }
 
     /** Whether something is kept from now on that etcd has no more. */
@@ -114,8 +132,8 @@ export const make = (
       for (const kv of sorted(snapshot.entries)) {
         if (!folder.has(kv.key)) continue
         const entry = decode(kv)
-        if (Either.isRight(entry)) there.set(toBinary(kv.key), entry.right)
-        else none.push(entry.left)
+        if (isPut(entry)) there.set(toBinary(kv.key), entry.service)
+        else none.push(entry)
       }
       skipped = none
       const kept = lasting?.next(there, lostData) ?? false
@@ -126,12 +144,13 @@ export const make = (
       return kept
     }
 
-    const refresh = Effect.map(mirror.state, (state) => {
-      if (current === undefined || state._tag === "Loading") return
+    const refresh = Effect.flatMap(mirror.state, (state) => {
+      if (current === undefined || state._tag === "Loading") return Effect.void
       publish({
         services: current.services,
         staleSinceMillis: state._tag === "Stale" ? state.sinceMillis : undefined
       })
+      return reporting
     })
 
     /** What etcd has had no more for so long is gone, unless etcd cannot be asked. */
@@ -141,9 +160,10 @@ export const make = (
       return Effect.sleep(grace).pipe(
         Effect.zipRight(mirror.state),
         Effect.repeat({ until: ({ _tag }) => _tag === "Following" }),
-        Effect.zipRight(Effect.sync(() => {
-          if (!lasting.drop(since) || current === undefined) return
+        Effect.zipRight(Effect.suspend(() => {
+          if (!lasting.drop(since) || current === undefined) return Effect.void
           publish({ services: lasting.list(), staleSinceMillis: current.staleSinceMillis })
+          return reporting
         })),
         Effect.interruptible,
         Effect.forkIn(scope),
@@ -200,28 +220,18 @@ export const make = (
         )
     )
 
-    /** Thousands of watchers hold on to what they were told last: to the same objects. */
-    const puts = new WeakMap<ServiceInfo, ServiceEvent>()
-    const putOf = (service: ServiceInfo): ServiceEvent => {
-      const known = puts.get(service)
-      if (known !== undefined) return known
-      const event: ServiceEvent = { _tag: "Put", service }
-      puts.set(service, event)
-      return event
-    }
-
     const gone = (kv: KeyValue | undefined): ReadonlyArray<ServiceEvent> => {
       if (kv === undefined) return []
       const previous = decode(kv)
-      return Either.isRight(previous) ? [{ _tag: "Delete", service: previous.right }] : []
+      return isPut(previous) ? [{ _tag: "Delete", service: previous.service }] : []
     }
 
     /** A service whose entry is no service any more is gone, as if it had been deleted. */
     const eventsOf = (change: Change): ReadonlyArray<ServiceEvent> => {
       if (!folder.has(change._tag === "Put" ? change.kv.key : change.key)) return []
       if (change._tag === "Delete") return gone(change.previous)
-      const service = decode(change.kv)
-      return Either.isRight(service) ? [putOf(service.right)] : gone(change.previous)
+      const entry = decode(change.kv)
+      return isPut(entry) ? [entry] : gone(change.previous)
     }
 
     /** What somebody was told last: most are told the same, and hold on to it until they are told something else. */
@@ -237,7 +247,7 @@ export const make = (
       return unreported.length === 0 ? Effect.succeed(toldChunk) : Effect.as(reporting, toldChunk)
     }
 
-    const reader: Copy["reader"] = Effect.map(mirror.reader, Effect.flatMap(tell))
+    const reader: Followed["reader"] = Effect.map(mirror.reader, Effect.flatMap(tell))
 
     const listReader: Copy["listReader"] = Effect.map(present, (first) => {
       let seen: Instances | undefined

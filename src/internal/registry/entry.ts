@@ -1,6 +1,7 @@
 /** A service's entry in etcd: its key, and its value to and from the bytes that Go's `coord` reads and writes. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import { identity } from "effect/Function"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidArgument } from "../../EtcdError.js"
@@ -31,14 +32,29 @@ export const encode = ({ address, id, metadata, name, port }: ServiceInfo): stri
 const decodeJson = Schema.decodeUnknownEither(Schema.parseJson(ServiceInfo))
 
 /** What is wrong, in one line. */
-export const problemOf = (error: ParseResult.ParseError): string => {
+const problemOf = (error: ParseResult.ParseError): string => {
   const { message, path } = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
   return [...path.map(String), message].join(": ").slice(0, 500)
 }
 
+/**
+ * The service, or what is wrong with what was read. Whoever may write to etcd may write anything: a value that is nested
+ * thousands of levels deep makes Schema, or its account of what is wrong, run out of stack.
+ */
+export const reading = (
+  read: () => Either.Either<ServiceInfo, ParseResult.ParseError>
+): Either.Either<ServiceInfo, string> =>
+  Either.flatMap(
+    Either.try({
+      try: () => Either.mapLeft(read(), problemOf),
+      catch: (error) => `cannot be read: ${error instanceof Error ? error.message : String(error)}`
+    }),
+    identity
+  )
+
 /** The service, or what is wrong with the value. */
 export const decode = (value: Uint8Array): Either.Either<ServiceInfo, string> =>
-  Either.mapLeft(decodeJson(toText(value)), problemOf)
+  reading(() => decodeJson(toText(value)))
 
 const decodeInput = Schema.decodeUnknownEither(ServiceInfo)
 

@@ -1,7 +1,9 @@
 /** What the registry speaks of: services, events, registrations. `Registry.ts` exports it. */
+import type * as Chunk from "effect/Chunk"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
 import type { MirrorState } from "../../Mirror.js"
@@ -191,6 +193,11 @@ export interface Followed {
   readonly latest: Effect.Effect<InstancesState>
   /** The present instances as puts, then every change. */
   readonly events: Stream.Stream<ServiceEvent, EtcdError>
+  /**
+   * `events` for one consumer and without the cost of a stream, where there are thousands of them: every run of what this
+   * gives waits for the next events. There may be none in the first.
+   */
+  readonly reader: Effect.Effect<Effect.Effect<Chunk.Chunk<ServiceEvent>>, EtcdError, Scope.Scope>
   /** The present list, then the newest whenever it is another one. */
   readonly lists: Stream.Stream<ReadonlyArray<ServiceInfo>, EtcdError>
 }

@@ -9,12 +9,10 @@ import * as Schema from "effect/Schema"
 import { InvalidArgument } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
 import { toBinary, toText } from "../bytes.js"
+import { host, hostAndPort } from "./address.js"
 import type { Folder, Layout } from "./entry.js"
-import { jsonMembers, problemOf } from "./entry.js"
+import { jsonMembers, reading } from "./entry.js"
 import { ServiceInfo } from "./model.js"
-
-const hostAndPort = ({ address, port }: ServiceInfo): string =>
-  address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`
 
 /** As Go marshals `endpoints.Update`; metadata that there are none of are `null`. */
 export const encode = (service: ServiceInfo): string => {
@@ -37,7 +35,7 @@ const textsOf = (metadata: unknown): Record<string, string> =>
     : { Metadata: asText(metadata) }
 
 const decode = (name: string, id: string, value: Uint8Array): Either.Either<ServiceInfo, string> =>
-  Either.mapLeft(
+  reading(() =>
     Either.flatMap(
       decodeEndpoint(toText(value)),
       ({ Addr, Metadata }): Either.Either<ServiceInfo, ParseResult.ParseError> => {
@@ -45,13 +43,12 @@ const decode = (name: string, id: string, value: Uint8Array): Either.Either<Serv
         return decodeService({
           id,
           name,
-          address: /^\[.*\]$/s.test(address) ? address.slice(1, -1) : address,
+          address: host(address),
           port: port === "" ? undefined : Number(port),
           metadata: textsOf(Metadata)
         })
       }
-    ),
-    problemOf
+    )
   )
 
 /** `<target>/<id>`, the target being the name, or `<prefix>/<name>`. Refuses a prefix that keys cannot begin with. */

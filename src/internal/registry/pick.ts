@@ -66,17 +66,20 @@ export const leastLoaded = <A extends Candidate>(
 /**
  * Smooth weighted round robin, as in nginx: each candidate earns its share, the one that is owed most is next and pays
  * what all have earned. Weights of 5, 1, 1 become A A B A C A A, not A A A A A B C.
+ *
+ * As long as candidates and weights stay, nobody is ever owed more than all earn in one turn, nor owes more. What goes
+ * beyond is of a time when others were there, or weighed more, and is forgotten: else one that was light beside a heavy one
+ * might get nothing for as many calls as that weighed.
  */
 export const next = <A extends Candidate>(
   candidates: ReadonlyArray<A>,
   share: (candidate: A) => number = shareOf
 ): A | undefined => {
   let total = 0
+  for (const candidate of candidates) total += share(candidate)
   let best: A | undefined
   for (const candidate of candidates) {
-    const earned = share(candidate)
-    total += earned
-    candidate.credit += earned
+    candidate.credit = Math.max(-total, Math.min(total, candidate.credit)) + share(candidate)
     if (best === undefined || candidate.credit > best.credit) best = candidate
   }
   if (best !== undefined) best.credit -= total

@@ -1,7 +1,7 @@
 /** Streams of which there are thousands: as few layers as there can be, as each of them takes kilobytes. */
 import * as Channel from "effect/Channel"
 import type * as Chunk from "effect/Chunk"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
@@ -15,15 +15,18 @@ export const stream = <A, E, E2, R, R2>(
   open: Effect.Effect<Effect.Effect<Chunk.Chunk<A>, E2, R2>, E, R>
 ): Stream.Stream<A, E | E2, Exclude<R, Scope.Scope> | R2> =>
   Stream.fromChannel(
-    // Not yet anything to release: a bracket would take another kilobyte.
-    Channel.flatMap(Channel.fromEffect(Scope.make()), (scope) =>
-      Channel.ensuringWith(
-        Channel.flatMap(
-          Channel.fromEffect(Scope.extend(open, scope)),
-          (pull): Emitting<A, E | E2, R2> => repeat(pull)
-        ),
-        (exit) => Scope.close(scope, exit)
-      ))
+    Channel.suspend(() => {
+      // Not a bracket, which would take another kilobyte.
+      let scope: Scope.CloseableScope | undefined
+      const opened = Effect.flatMap(Scope.make(), (made) => {
+        scope = made
+        return Scope.extend(open, made)
+      })
+      return Channel.ensuringWith(
+        Channel.flatMap(Channel.fromEffect(opened), (pull): Emitting<A, E | E2, R2> => repeat(pull)),
+        (exit) => scope === undefined ? Effect.void : Scope.close(scope, exit)
+      )
+    })
   )
 
 /** The stream of a service, without a layer of its own. */

@@ -14,49 +14,44 @@ export interface SessionStates {
 
 interface Group {
   readonly listeners: Set<Listener>
-  readonly fiber: Fiber.RuntimeFiber<void>
+  fiber: Fiber.RuntimeFiber<void> | undefined
 }
 
 export const make: Effect.Effect<SessionStates, never, Scope.Scope> = Effect.map(Effect.scope, (scope) => {
   const groups = new Map<Session, Group>()
 
-  const begin = (session: Session): Effect.Effect<Group> =>
-    Effect.suspend(() => {
-      const listeners = new Set<Listener>()
-      return Stream.runForEach(session.states, (state) =>
-        Effect.sync(() => listeners.forEach((listener) => listener(state)))).pipe(
-          Effect.interruptible,
-          Effect.forkIn(scope),
-          Effect.map((fiber) => {
-            const group: Group = { listeners, fiber }
-            groups.set(session, group)
-            return group
-          })
-        )
-    })
+  const begin = (session: Session, { listeners }: Group): Effect.Effect<Fiber.RuntimeFiber<void>> =>
+    Stream.runForEach(session.states, (state) => Effect.sync(() => listeners.forEach((listener) => listener(state))))
+      .pipe(
+        Effect.interruptible,
+        Effect.forkIn(scope)
+      )
 
-  const leave = (session: Session, listener: Listener): void => {
-    const group = groups.get(session)
-    if (group === undefined) return
+  const leave = (session: Session, group: Group, listener: Listener): void => {
     group.listeners.delete(listener)
     if (group.listeners.size > 0) return
-    groups.delete(session)
-    group.fiber.unsafeInterruptAsFork(group.fiber.id())
+    if (groups.get(session) === group) groups.delete(session)
+    group.fiber?.unsafeInterruptAsFork(group.fiber.id())
   }
 
   return {
     listen: (session, listener) =>
       Effect.suspend(() => {
-        const group = groups.get(session)
-        return group === undefined ? begin(session) : Effect.succeed(group)
-      }).pipe(
-        Effect.tap(({ listeners }) => Effect.sync(() => listeners.add(listener))),
-        Effect.zipRight(session.state),
-        Effect.map((state) => {
-          listener(state)
-          return () => leave(session, listener)
-        }),
-        Effect.uninterruptible
-      )
+        const known = groups.get(session)
+        const group: Group = known ?? { listeners: new Set(), fiber: undefined }
+        // In one step: fibres that come at the same time share it.
+        group.listeners.add(listener)
+        groups.set(session, group)
+        return (known !== undefined ? Effect.void : Effect.map(begin(session, group), (fiber) => {
+          group.fiber = fiber
+          if (group.listeners.size === 0) fiber.unsafeInterruptAsFork(fiber.id())
+        })).pipe(
+          Effect.zipRight(session.state),
+          Effect.map((state) => {
+            listener(state)
+            return () => leave(session, group, listener)
+          })
+        )
+      }).pipe(Effect.uninterruptible)
   }
 })

@@ -1,6 +1,7 @@
+/** The choice of the next instance, by gRPC's balancer and by HTTP clients. */
 import { assert, describe, it } from "@effect/vitest"
 import type { Candidate } from "../../src/internal/registry/pick.js"
-import { choose, initialCredit, next } from "../../src/internal/registry/pick.js"
+import { choose, initialCredit, leastLoaded, next } from "../../src/internal/registry/pick.js"
 
 interface Named extends Candidate {
   readonly id: string
@@ -15,8 +16,10 @@ const named = (id: string, options: Partial<Candidate> = {}): Named => ({
   ...options
 })
 
+const ids = (all: ReadonlyArray<Named>): string => all.map(({ id }) => id).join("")
+
 const chosen = (all: ReadonlyArray<Named>, down = "", zone?: string, minReadyInZone?: number): string =>
-  choose(all, all.filter(({ id }) => !down.includes(id)), { zone, minReadyInZone }).map(({ id }) => id).join("")
+  ids(choose(all, all.filter(({ id }) => !down.includes(id)), { zone, minReadyInZone }))
 
 const turns = (weights: Record<string, number>) => Object.entries(weights).map(([id, weight]) => named(id, { weight }))
 
@@ -31,6 +34,7 @@ describe("who takes calls", () => {
     assert.strictEqual(chosen(all), "cd")
     assert.strictEqual(chosen(all, "c"), "d")
     assert.strictEqual(chosen(all, "cd"), "ab")
+    assert.strictEqual(chosen(all, "abcd"), "")
   })
 
   it("those of the own zone, while half of them are there", () => {
@@ -58,26 +62,64 @@ describe("who takes calls", () => {
     assert.strictEqual(chosen(all, "b", "x"), "c")
     assert.strictEqual(chosen(all, "bc", "x"), "a")
   })
+
+  it("those with the least load for their weight, where it counts", () => {
+    const all = turns({ a: 2, b: 1, c: 1 })
+    const inFlight: Record<string, number> = { a: 1, b: 0, c: 1 }
+    assert.strictEqual(ids(leastLoaded(all, ({ id }) => inFlight[id])), "ab")
+    assert.strictEqual(ids(leastLoaded([], () => 0)), "")
+  })
 })
 
 describe("the order", () => {
   it("is smooth: a heavy one does not get its calls in a row", () => {
-    assert.strictEqual(take(turns({ a: 5, b: 1, c: 1 }), 14), "aabacaaaabacaa")
+    const all = turns({ a: 5, b: 1, c: 1 })
+    assert.strictEqual(take(all, 14), "aabacaaaabacaa")
+    assert.deepStrictEqual(all.map(({ credit }) => credit), [0, 0, 0])
+  })
+
+  it("is in turn where weights are equal, or there are none", () => {
+    assert.strictEqual(take(turns({ a: 1, b: 1, c: 1 }), 6), "abcabc")
+    assert.strictEqual(take(turns({ a: 0, b: 0, c: 0 }), 6), "abcabc")
+    assert.isUndefined(next([]))
+  })
+
+  it("begins anywhere, and is fair from there", () => {
+    const firsts = new Set<string>()
+    for (let round = 0; round < 100; round++) {
+      const all = turns({ a: 1, b: 1, c: 1 })
+      for (const turn of all) turn.credit = initialCredit(1, Math.random())
+      const picked = take(all, 6)
+      firsts.add(picked[0])
+      assert.strictEqual(picked.slice(0, 3), picked.slice(3))
+      assert.strictEqual(Array.from(picked.slice(0, 3)).sort().join(""), "abc")
+    }
+    assert.strictEqual(firsts.size, 3)
   })
 
   it("gives each its share from any start, and goes on where it was when others come and go", () => {
     const all = turns({ a: 3, b: 2, c: 1 })
     for (const turn of all) turn.credit = initialCredit(turn.weight, Math.random())
     const got = take(all, 600)
-    assert.deepStrictEqual([count(got, "a"), count(got, "b"), count(got, "c")], [300, 200, 100])
+    assert.approximately(count(got, "a"), 300, 1)
+    assert.approximately(count(got, "b"), 200, 1)
+    assert.approximately(count(got, "c"), 100, 1)
     const without = take(all.slice(0, 2), 500)
     assert.approximately(count(without, "a"), 300, 1)
     const withAll = take(all, 600)
     assert.approximately(count(withAll, "c"), 100, 1)
   })
 
-  it("is in turn where nobody has a weight", () => {
-    const got = take(turns({ a: 0, b: 0 }), 10)
-    assert.deepStrictEqual([count(got, "a"), count(got, "b")], [5, 5])
+  it("forgets what a heavy one was owed, or owed, once it is light or gone", () => {
+    for (const warmUp of [1, 50_000, 500_000, 500_001]) {
+      const all: Array<Named & { weight: number }> = turns({ a: 1_000_000, b: 1, c: 1 })
+      take(all, warmUp)
+      const rest = all.slice(1)
+      const withoutIt = take(rest, 20)
+      assert.approximately(count(withoutIt, "b"), 10, 3, `without it, after ${warmUp}`)
+      all[0].weight = 1
+      const light = take(all, 30)
+      for (const { id } of all) assert.approximately(count(light, id), 10, 4, `${id} of ${light}, after ${warmUp}`)
+    }
   })
 })
