@@ -137,8 +137,8 @@ describe("a live setting over etcd", () => {
         const set = (requests: number) => Config.set(manager.key, Limits, { requests })
         const writing = Effect.forEach(
           Array.from({ length: updates - 1 }, (_, index) => index + 2),
-          (requests) => Effect.zipRight(set(requests), Effect.sleep("6 millis")),
-          { concurrency: 8, discard: true }
+          (requests) => Effect.zipRight(set(requests), Effect.sleep("25 millis")),
+          { concurrency: 32, discard: true }
         ).pipe(Effect.zipRight(set(last)), Effect.provide(client))
         const [took] = yield* Effect.timed(writing)
         yield* becomes(manager, last)

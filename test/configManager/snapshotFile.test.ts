@@ -312,8 +312,7 @@ describe("the snapshot file", () => {
         yield* longPass
         assert.lengthOf(lines, 1)
         yield* promise(() => mkdir(inside))
-        yield* longPass
-        yield* written(manager, version)
+        yield* Effect.raceFirst(written(manager, version), Effect.forever(TestClock.adjust("1 second")))
         assert.strictEqual(yield* problem(manager), "none")
       }).pipe(Effect.scoped, Effect.provide(layer))
     }).pipe(Effect.scoped, scenario))

@@ -86,7 +86,9 @@ export const make = <A, R>(
       rejected: undefined
     })
     let applying: { readonly version: Version; readonly sinceMillis: number } | undefined
+    /** Reloads that wait for their turn, and those that wait for the update under way. */
     let reloads: ReadonlyArray<Waiting<A>> = []
+    let served: ReadonlyArray<Waiting<A>> = []
     /** Whether what is in force is what etcd had. */
     let isConfirmed = false
     let snapshot: Target | undefined
@@ -95,7 +97,7 @@ export const make = <A, R>(
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         isClosed = true
-        for (const waiting of reloads) Deferred.unsafeDone(waiting, Effect.interrupt)
+        for (const waiting of [...reloads, ...served]) Deferred.unsafeDone(waiting, Effect.interrupt)
         cell.close()
       })
     )
@@ -211,17 +213,17 @@ export const make = <A, R>(
 
     const step: Effect.Effect<void, never, R> = Effect.gen(function*() {
       yield* Queue.take(news)
-      const knowledge = source.now()
+      const knowledge = yield* source.now
       switch (knowledge._tag) {
         case "Known": {
           const { key, kv } = knowledge
-          const due = reloads
+          served = reloads
           reloads = []
           Deferred.unsafeDone(found, Effect.succeed(undefined))
           yield* handle(
             kv === undefined ? none : { source: "etcd", key, version: kv.modRevision, bytes: kv.value },
-            [...due, handled],
-            due.length > 0
+            [...served, handled],
+            served.length > 0
           )
           break
         }
@@ -248,7 +250,7 @@ export const make = <A, R>(
           reloads = []
         })
       ),
-      Effect.retry({ schedule: pauses, while: () => source.now()._tag === "Unsure" }),
+      Effect.retry({ schedule: pauses, while: () => Effect.map(source.now, ({ _tag }) => _tag === "Unsure") }),
       Effect.ignore
     )
     yield* Queue.take(doubts).pipe(

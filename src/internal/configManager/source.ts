@@ -10,6 +10,7 @@ import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import type { WatchConnection } from "../../EtcdClient.js"
 import { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
@@ -27,7 +28,7 @@ export type Knowledge =
   | { readonly _tag: "Unknown"; readonly refused: EtcdError | undefined }
 
 export interface Source {
-  readonly now: () => Knowledge
+  readonly now: Effect.Effect<Knowledge>
   /** Reads from the quorum. */
   readonly read: Effect.Effect<void, EtcdError>
   readonly connection: Effect.Effect<MirrorState>
@@ -37,7 +38,6 @@ export interface Source {
 interface Seen {
   readonly kv: KeyValue | undefined
   readonly revision: bigint
-  readonly epoch: number
 }
 
 interface Followed {
@@ -53,8 +53,8 @@ interface Followed {
 interface Reading {
   readonly revision: bigint
   readonly kvs: ReadonlyArray<KeyValue | undefined>
-  /** The epochs of the mirrors when it was asked for: of which history it is. */
-  readonly epochs: ReadonlyArray<number | undefined>
+  /** The connection of the watches when it was asked for. After another one it may be of another history. */
+  readonly connection: WatchConnection
 }
 
 const worst = (states: ReadonlyArray<MirrorState>): MirrorState => {
@@ -89,8 +89,7 @@ const follow = (
     const seen = (): Seen | undefined => {
       const present = log.current()
       if (present === undefined) return undefined
-      const { entries, epoch, revision } = present
-      return { kv: Option.getOrUndefined(HashMap.get(entries, index)), revision, epoch }
+      return { kv: Option.getOrUndefined(HashMap.get(present.entries, index)), revision: present.revision }
     }
     return { key, etcdKey, seen, refused: () => refused, state }
   })
@@ -111,17 +110,11 @@ export const make = (
     const [own, other] = all
     let reading: Reading | undefined
 
-    const isOfThisHistory = ({ epochs }: Reading): boolean =>
-      all.every(({ seen }, index) => {
-        const present = seen()
-        return present === undefined || present.epoch === epochs[index]
-      })
-
     /** Whether a reading has all that the mirror has. */
     const covers = ({ revision }: Reading, { seen }: Followed): boolean => (seen()?.revision ?? 0n) <= revision
 
-    const now = (): Knowledge => {
-      if (reading !== undefined && !isOfThisHistory(reading)) return { _tag: "Unsure" }
+    const knowledge = (connection: WatchConnection): Knowledge => {
+      if (reading !== undefined && reading.connection !== connection) return { _tag: "Unsure" }
       const last = reading
       const first = last !== undefined && covers(last, own) ? { kv: last.kvs[0] } : own.seen()
       if (first === undefined) return { _tag: "Unknown", refused: own.refused() }
@@ -133,21 +126,19 @@ export const make = (
       return other.seen() === undefined ? { _tag: "Unknown", refused: other.refused() } : { _tag: "Unsure" }
     }
 
-    const read = Effect.suspend(() => {
-      const epochs = all.map(({ seen }) => seen()?.epoch)
-      return Effect.map(
+    const read = Effect.flatMap(client.watchConnection.get, (connection) =>
+      Effect.map(
         client.txn({ success: all.map(({ etcdKey }) => Txn.range({ key: etcdKey })) }),
         ({ header: { revision }, responses }) => {
-          if (reading !== undefined && isOfThisHistory(reading) && reading.revision >= revision) return
+          if (reading !== undefined && reading.connection === connection && reading.revision >= revision) return
           const kvs = responses.map((answer) => answer._tag === "Range" ? answer.response.kvs[0] : undefined)
-          reading = { revision, kvs, epochs }
+          reading = { revision, kvs, connection }
           onNews()
         }
-      )
-    })
+      ))
 
     return {
-      now,
+      now: Effect.map(client.watchConnection.get, knowledge),
       read,
       connection: Effect.map(Effect.forEach(all, ({ state }) => state), worst)
     }
