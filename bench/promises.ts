@@ -1,6 +1,7 @@
 /** The promises in numbers that the library makes, measured as an application would see them. */
 import { Effect } from "effect"
 import type { BenchError } from "./errors.js"
+import { readsAtOnce } from "./peers/copies.js"
 import type { Slice, SliceResult } from "./peers/protocol.js"
 import type { Peer } from "./processes.js"
 import { median } from "./stats.js"
@@ -33,6 +34,50 @@ const operationsPerSecond = 5_000
 
 const digits = (value: number, places: number): string =>
   value.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places })
+
+/** What a workload has to come to when it runs alone. */
+interface Alone {
+  readonly text: string
+  readonly workload: string
+  readonly figure: (result: SliceResult) => number
+  readonly show: (figure: number) => string
+  readonly keeps: (figure: number) => boolean
+}
+
+const readsPerSecond = ({ operations, seconds }: SliceResult): number => operations * readsAtOnce / seconds
+
+const typedRead = (what: string, workload: string): Alone => ({
+  text: `${what}: at least 500,000/s`,
+  workload,
+  figure: readsPerSecond,
+  show: (figure) => `${digits(figure, 0)}/s`,
+  keeps: (figure) => figure >= 500_000
+})
+
+const localDiscovery = (what: string, latency: string): Alone => ({
+  text: `${what}: P99 below 0.1 ms`,
+  workload: "local",
+  figure: ({ latencies }) => latencies[latency]?.p99 ?? Infinity,
+  show: (figure) => `${digits(figure, 4)} ms`,
+  keeps: (figure) => figure < 0.1
+})
+
+const alone: ReadonlyArray<Alone> = [
+  typedRead("typed reads of the local copy, Config.cached", "cached"),
+  typedRead("typed reads of ConfigManager.current", "manager"),
+  localDiscovery("100 instances of the local copy, followed", "followed"),
+  localDiscovery("100 instances of the local copy, Registry.instancesState", "asked"),
+  {
+    text: "discovery of 100 instances from the quorum: at most 1.2 times range, JSON and Schema by hand",
+    workload: "quorum",
+    figure: ({ latencies }) => (latencies.discover?.p50 ?? Infinity) / (latencies.parts?.p50 ?? 0),
+    show: (figure) => digits(figure, 2),
+    keeps: (figure) => figure <= 1.2
+  }
+]
+
+/** How soon a change should be known to all watchers, and to half of them. */
+const reachMillis = { last: 1_000, median: 100 }
 
 /** Of both processes, the larger figure. */
 const opened = (both: ReadonlyArray<SliceResult>): string => {
@@ -111,7 +156,26 @@ export const run = (options: {
       })
     )
 
+    for (const { figure, keeps, show, text, workload } of alone) {
+      yield* judge(
+        text,
+        Effect.map(repeated(Effect.suspend(() => measure(user, workload, 1, options.seconds))), (all) => {
+          const values = all.map(figure)
+          const shown = [Math.min(...values), Math.max(...values)].map(show)
+          return { measured: `${show(median(values))} (${shown[0]} to ${shown[1]})`, kept: keeps(median(values)) }
+        })
+      )
+    }
+
     if (options.open > 0) {
+      yield* judge(
+        `a change reaches ${digits(options.open, 0)} watchers of a service: ` +
+          `all within ${digits(reachMillis.last, 0)} ms, half of them within ${reachMillis.median} ms`,
+        Effect.map(measure(user, "reach", options.open, 0), ({ figures: { lastMillis, medianMillis } }) => ({
+          measured: `${digits(lastMillis, 0)} ms, ${digits(medianMillis, 0)} ms`,
+          kept: lastMillis <= reachMillis.last && medianMillis <= reachMillis.median
+        }))
+      )
       yield* judge(
         `${digits(options.open, 0)} locks, registrations and watchers each, open at once from two processes`,
         Effect.map(

@@ -34,7 +34,9 @@ export interface Problem {
 export const cells = (options: Options, peers: ReadonlyArray<Peer>): ReadonlyArray<Cell> =>
   options.workloads.flatMap((workload) =>
     options.inFlight
-      .filter((inFlight) => inFlight >= (workloads[workload].least ?? 1))
+      .filter((inFlight) =>
+        inFlight >= (workloads[workload].least ?? 1) && inFlight <= (workloads[workload].most ?? Infinity)
+      )
       .map((inFlight) => ({ workload, inFlight, peers: peers.filter((peer) => peer.workloads.includes(workload)) }))
   )
 

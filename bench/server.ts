@@ -7,7 +7,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { temporary } from "../scripts/lib/project.js"
 import * as EtcdServer from "../test/support/EtcdServer.js"
-import { keyCount, value } from "./peers/peer.js"
+import { keyCount, setting, settingOf, settingsFolder, value } from "./peers/peer.js"
 import { median } from "./stats.js"
 
 /** What figures depend on. */
@@ -79,6 +79,11 @@ export const make = (version: string): Effect.Effect<Server, Error, Scope.Scope>
     yield* Effect.forEach(
       Array.from({ length: keyCount }, (_, index) => `bench/read/${index}`),
       (key) => client.put({ key, value }),
+      { concurrency: 64, discard: true }
+    )
+    yield* Effect.forEach(
+      Array.from({ length: keyCount }, (_, index) => settingsFolder + settingOf(index)),
+      (key) => client.put({ key, value: JSON.stringify(setting) }),
       { concurrency: 64, discard: true }
     )
     const machine: Machine = {

@@ -10,16 +10,22 @@ export interface Target {
   readonly bound: { readonly atMost: number } | { readonly atLeast: number } | { readonly above: number }
 }
 
-const many = (workload: string, inFlight: number): ReadonlyArray<Target> => [
+const many = (
+  workload: string,
+  inFlight: number,
+  go: Target["bound"] = { above: 1 }
+): ReadonlyArray<Target> => [
   { workload, inFlight, peer: "etcd3", measure: "ops/s", bound: { atLeast: 5 } },
-  { workload, inFlight, peer: "go", measure: "ops/s", bound: { above: 1 } }
+  { workload, inFlight, peer: "go", measure: "ops/s", bound: go }
 ]
 
 export const targets: ReadonlyArray<Target> = [
   { workload: "get", inFlight: 1, peer: "bare", measure: "p50", bound: { atMost: 1.15 } },
   { workload: "lock", inFlight: 1, peer: "bare", measure: "p50", bound: { atMost: 1.15 } },
   ...many("get", 64),
-  ...many("get", 512),
+  ...many("get", 512, { atLeast: 1.5 }),
+  ...many("config-get", 512, { atLeast: 1.5 }),
+  { workload: "watch", inFlight: 1, peer: "bare", measure: "p50", bound: { atMost: 1.3 } },
   ...many("lock", 64),
   ...many("lock", 512),
   { workload: "lock", inFlight: 512, peer: "go", measure: "ops/s", bound: { atLeast: 2.5 } },

@@ -6,13 +6,25 @@ export interface Workload {
   readonly latency: string
   /** How many have to want it at once for it to make sense. Default 1. */
   readonly least?: number
+  /** How many may at most. Default: any number. */
+  readonly most?: number
   /** Runs only when it is asked for. */
   readonly onRequest?: true
 }
 
 export const workloads: Readonly<Record<string, Workload>> = {
   get: { what: "quorum get of one of 1,000 keys of 256 bytes", latency: "call" },
+  "config-get": {
+    what: "the same, typed: quorum read of a setting of 256 bytes, decoded by its schema (Go: the bytes)",
+    latency: "call",
+    least: 512
+  },
   put: { what: "put of 256 bytes to one of 1,000 keys", latency: "call" },
+  watch: {
+    what: "put to a watched key; the latency is from the call to the watcher's hearing of it",
+    latency: "event",
+    most: 1
+  },
   lock: { what: "lock and unlock, everybody a lock of its own", latency: "cycle" },
   acquire: {
     what: "the same with a scope; the latency is that of the acquire alone",
@@ -75,7 +87,9 @@ export const peers: Readonly<Record<string, PeerKind>> = {
     what: "Go's clientv3 and concurrency.Mutex",
     modes: {
       get: "get",
+      "config-get": "get",
       put: "put",
+      watch: "watch",
       lock: "mutex-uncontended",
       acquire: "mutex-uncontended",
       contended: "mutex-contended",

@@ -1,9 +1,21 @@
 /** Calls of grpc-js by hand, with the library's codec and nothing else: no deadline, no retry, no checks. */
 import * as grpc from "@grpc/grpc-js"
+import { Schema } from "effect"
 import { hostname } from "node:os"
 import * as rpc from "../../src/internal/proto/rpc.js"
 import type { Peer, Workload } from "./peer.js"
-import { calls, loops, ownLock, readKey, value, valueLength, writeKey } from "./peer.js"
+import {
+  calls,
+  loops,
+  ownLock,
+  readKey,
+  Setting,
+  settingKey,
+  settingsFolder,
+  value,
+  valueLength,
+  writeKey
+} from "./peer.js"
 import type { Settings } from "./protocol.js"
 
 interface Codec<A> {
@@ -13,6 +25,11 @@ interface Codec<A> {
 }
 
 const bytes = (text: string): Uint8Array => Buffer.from(text)
+
+const serialized = <A>(codec: Codec<A>) => (message: A): Buffer => {
+  const { buffer, byteLength, byteOffset } = codec.encode(message).finish()
+  return Buffer.from(buffer, byteOffset, byteLength)
+}
 
 /** The first key after all that begin with a folder. */
 const endOf = (folder: string): Uint8Array => bytes(`${folder.slice(0, -1)}0`)
@@ -33,10 +50,7 @@ export const open = async (settings: Settings): Promise<Peer> => {
   })
 
   const method = <Request, Response>(path: string, request: Codec<Request>, response: Codec<Response>) => {
-    const serialize = (message: Request): Buffer => {
-      const { buffer, byteLength, byteOffset } = request.encode(message).finish()
-      return Buffer.from(buffer, byteOffset, byteLength)
-    }
+    const serialize = serialized(request)
     const metadata = new grpc.Metadata()
     return (message: Request): Promise<Response> =>
       new Promise((resolve, reject) => {
@@ -60,6 +74,58 @@ export const open = async (settings: Settings): Promise<Peer> => {
     const { kvs } = await range(rpc.RangeRequest.fromPartial({ key: bytes(readKey()) }))
     if (kvs[0]?.value.length !== valueLength) throw new Error("a key is missing")
   })
+
+  const decodeSetting = Schema.decodeUnknownSync(Setting)
+  const configGet = calls(async () => {
+    const { kvs } = await range(rpc.RangeRequest.fromPartial({ key: bytes(settingsFolder + settingKey()) }))
+    decodeSetting(JSON.parse(Buffer.from(kvs[0].value).toString()))
+  })
+
+  /** One stream for all, with a watch for each of them. */
+  const watch: Workload = async (slice, meter) => {
+    const heard = meter.part("event")
+    const done = meter.operation("call")
+    const keys = Array.from({ length: slice.inFlight }, (_, index) => bytes(`/config/bench/${slice.name}/${index}`))
+    const workers = keys.map(() => ({ begin: 0, next: () => {} }))
+    const byWatch = new Map<bigint, typeof workers[number]>()
+    const stream = client.makeBidiStreamRequest(
+      "/etcdserverpb.Watch/Watch",
+      serialized(rpc.WatchRequest),
+      rpc.WatchResponse.decode
+    )
+    await new Promise<void>((resolve, reject) => {
+      // Cancelled at the end.
+      stream.on("error", reject)
+      stream.on("data", ({ created, events, watchId }: rpc.WatchResponse) => {
+        if (created) byWatch.set(watchId, workers[byWatch.size])
+        if (byWatch.size === workers.length) resolve()
+        if (events.length === 0) return
+        const worker = byWatch.get(watchId)
+        if (worker === undefined) throw new Error("an event of no watch")
+        heard(worker.begin)
+        worker.next()
+      })
+      for (const key of keys) {
+        stream.write(
+          rpc.WatchRequest.fromPartial({ requestUnion: { $case: "createRequest", value: { key } } })
+        )
+      }
+    })
+    const run = loops(slice, meter, async (index) => {
+      const worker = workers[index]
+      const next = new Promise<void>((resolve) => {
+        worker.next = resolve
+      })
+      const begin = worker.begin = meter.now()
+      await put(rpc.PutRequest.fromPartial({ key: keys[index], value: bytes("1") }))
+      await next
+      done(begin)
+    })
+    return async () => {
+      await run()
+      stream.cancel()
+    }
+  }
 
   const putting = calls(async () => {
     await put(rpc.PutRequest.fromPartial({ key: bytes(writeKey()), value: bytes(value) }))
@@ -121,7 +187,7 @@ export const open = async (settings: Settings): Promise<Peer> => {
   }
 
   return {
-    workloads: { get, put: putting, lock, acquire: lock },
+    workloads: { get, "config-get": configGet, put: putting, watch, lock, acquire: lock },
     close: async () => client.close()
   }
 }

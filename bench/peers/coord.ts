@@ -1,14 +1,14 @@
 /** The library's own runs of the workloads. */
-import { Context, Effect, Layer, Option } from "effect"
+import { Context, Effect, Fiber, Layer, Option, Queue, Schema, Stream } from "effect"
 import * as Library from "./library.js"
 import type { Meter } from "./meter.js"
 import type { Peer, Workload } from "./peer.js"
-import { ownLock, readKey, value, valueLength, writeKey } from "./peer.js"
+import { ownLock, readKey, Setting, settingKey, value, valueLength, writeKey } from "./peer.js"
 import type { Settings, Slice } from "./protocol.js"
 
 export const open = async (settings: Settings): Promise<Peer> => {
   const { close, modules, workload } = await Library.open(settings)
-  const { Coord, EtcdClient, Lock } = modules
+  const { Config, Coord, EtcdClient, Lock } = modules
   const layer = Coord.layer({ endpoints: settings.endpoint, ...settings.options })
   const own = Effect.map(Layer.build(layer), (context) => Context.get(context, Lock.Lock))
 
@@ -36,6 +36,47 @@ export const open = async (settings: Settings): Promise<Peer> => {
   )
 
   const put = calling((client) => () => client.put({ key: writeKey(), value }), () => true)
+
+  const configGet = workload((slice, meter) =>
+    Effect.map(Config.Config, (config) => {
+      const done = meter.operation("call")
+      return Library.fibres(slice, meter, () => ({
+        body: () => config.get(settingKey(), Setting),
+        step: (_, begin) => done(begin)
+      }))
+    })
+  )
+
+  /** Everybody sets a key of their own, and waits until their watch tells. */
+  const watch = workload((slice, meter) =>
+    Effect.succeed(Effect.scoped(Effect.gen(function*() {
+      const config = yield* Config.Config
+      const heard = meter.part("event")
+      const done = meter.operation("call")
+      const workers = yield* Effect.forEach(Array.from({ length: slice.inFlight }), (_, index) =>
+        Effect.gen(function*() {
+          const key = `bench/${slice.name}/${index}`
+          const events = yield* Queue.unbounded<void>()
+          const worker = { begin: 0 }
+          const following = yield* Effect.forkScoped(Stream.runForEach(config.watch(key, Schema.Int), () => {
+            heard(worker.begin)
+            return Queue.offer(events, undefined)
+          }))
+          const set = Effect.suspend(() => {
+            worker.begin = meter.now()
+            return config.set(key, Schema.Int, 1)
+          })
+          const setAndHear = Effect.zipRight(set, Effect.raceFirst(Queue.take(events), Fiber.join(following)))
+          // The watch stands when it has told of something.
+          yield* setAndHear
+          return Effect.zipRight(set, Queue.take(events))
+        }))
+      return yield* Library.fibres(slice, meter, (index) => ({
+        body: () => workers[index],
+        step: (_, begin) => done(begin)
+      }))
+    })))
+  )
 
   const lock = workload((slice, meter) =>
     Effect.map(Lock.Lock, (locks) => {
@@ -103,5 +144,8 @@ export const open = async (settings: Settings): Promise<Peer> => {
     )))
   )
 
-  return { workloads: { get, put, lock, acquire, contended, "contended-apart": apart }, close }
+  return {
+    workloads: { get, "config-get": configGet, put, watch, lock, acquire, contended, "contended-apart": apart },
+    close
+  }
 }

@@ -1,7 +1,19 @@
 /** The npm package etcd3, as its users use it. */
+import { Schema } from "effect"
 import { Etcd3 } from "etcd3"
 import type { Peer, Workload } from "./peer.js"
-import { calls, loops, ownLock, readKey, value, valueLength, writeKey } from "./peer.js"
+import {
+  calls,
+  loops,
+  ownLock,
+  readKey,
+  Setting,
+  settingKey,
+  settingsFolder,
+  value,
+  valueLength,
+  writeKey
+} from "./peer.js"
 import type { Settings } from "./protocol.js"
 
 export const open = async (settings: Settings): Promise<Peer> => {
@@ -11,6 +23,39 @@ export const open = async (settings: Settings): Promise<Peer> => {
     const found = await client.get(readKey()).buffer()
     if (found?.length !== valueLength) throw new Error("a key is missing")
   })
+
+  const decodeSetting = Schema.decodeUnknownSync(Setting)
+  const configGet = calls(async () => {
+    decodeSetting(await client.get(settingsFolder + settingKey()).json())
+  })
+
+  const watch: Workload = async (slice, meter) => {
+    const heard = meter.part("event")
+    const done = meter.operation("call")
+    const workers = await Promise.all(Array.from({ length: slice.inFlight }, async (_, index) => {
+      const key = `/config/bench/${slice.name}/${index}`
+      const worker = { key, begin: 0, next: () => {}, watcher: await client.watch().key(key).create() }
+      worker.watcher.on("put", () => {
+        heard(worker.begin)
+        worker.next()
+      })
+      return worker
+    }))
+    const run = loops(slice, meter, async (index) => {
+      const worker = workers[index]
+      const next = new Promise<void>((resolve) => {
+        worker.next = resolve
+      })
+      const begin = worker.begin = meter.now()
+      await client.put(worker.key).value("1")
+      await next
+      done(begin)
+    })
+    return async () => {
+      await run()
+      await Promise.all(workers.map(({ watcher }) => watcher.cancel()))
+    }
+  }
 
   const put = calls(async () => {
     await client.put(writeKey()).value(value)
@@ -52,7 +97,7 @@ export const open = async (settings: Settings): Promise<Peer> => {
   }
 
   return {
-    workloads: { get, put, lock, acquire: lock, "lock-native": native },
+    workloads: { get, "config-get": configGet, put, watch, lock, acquire: lock, "lock-native": native },
     close: async () => client.close()
   }
 }

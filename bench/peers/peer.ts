@@ -1,4 +1,5 @@
 /** What a peer's module has to offer, and helpers for those that work with promises. */
+import { Schema } from "effect"
 import type { Meter } from "./meter.js"
 import type { Slice } from "./protocol.js"
 
@@ -18,6 +19,22 @@ export const valueLength = 256
 export const readKey = (): string => `bench/read/${Math.floor(Math.random() * keyCount)}`
 export const writeKey = (): string => `bench/write/${Math.floor(Math.random() * keyCount)}`
 export const value = "v".repeat(valueLength)
+
+/** Settings that the benchmark has put there, as long as the values; they stand below {@link settingsFolder}. */
+export const settingsFolder = "/config/"
+export const settingOf = (index: number): string => `bench/setting/${index}`
+export const settingKey = (): string => settingOf(Math.floor(Math.random() * keyCount))
+export const Setting = Schema.Struct({
+  requests: Schema.Int,
+  burst: Schema.Int,
+  tags: Schema.Array(Schema.String),
+  note: Schema.String
+})
+const plain = { requests: 100, burst: 20, tags: ["a", "b"], note: "" }
+export const setting: typeof Setting.Type = {
+  ...plain,
+  note: "n".repeat(valueLength - JSON.stringify(plain).length)
+}
 
 /** The name of a lock that nobody else wants. */
 export const ownLock = (slice: Slice, worker: number): string => `bench/${slice.name}/${worker}`

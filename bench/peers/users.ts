@@ -5,6 +5,7 @@
 import { Data, Effect, Exit, Fiber, Schedule, Schema, Scope, Stream } from "effect"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
+import * as Copies from "./copies.js"
 import * as Library from "./library.js"
 import type { Meter } from "./meter.js"
 import type { Peer } from "./peer.js"
@@ -25,7 +26,8 @@ const openingAtOnce = 256
 const backgroundRate = 100
 
 export const open = async (settings: Settings): Promise<Peer> => {
-  const { close, modules, workload } = await Library.open(settings)
+  const library = await Library.open(settings)
+  const { close, modules, workload } = library
   const { Config, Lock, Registry } = modules
   type Call<A = unknown> = () => Effect.Effect<A, unknown, Library.Services>
 
@@ -129,7 +131,8 @@ export const open = async (settings: Settings): Promise<Peer> => {
       read: single("read"),
       mixed,
       background,
-      open: workload(openMany(modules))
+      open: workload(openMany(modules)),
+      ...Copies.workloads(library)
     },
     close
   }

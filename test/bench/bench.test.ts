@@ -24,6 +24,7 @@ interface Results {
   readonly rows: ReadonlyArray<Row>
   readonly verdicts: ReadonlyArray<{ readonly text: string; readonly reached?: boolean }>
   readonly problems: ReadonlyArray<unknown>
+  readonly promises: { readonly promised: ReadonlyArray<{ readonly text: string; readonly measured: string }> }
 }
 
 describe("the benchmark", () => {
@@ -36,13 +37,13 @@ describe("the benchmark", () => {
         "--seconds=0.4",
         "--warm-up=0.1",
         "--in-flight=1,16",
-        "--workloads=get,lock",
+        "--workloads=get,lock,watch,config-get,promises",
         "--peers=coord,bare",
         `--json=${json}`
       ])
       const output = `${stdout}\n${stderr}`
       assert.strictEqual(code, 0, output)
-      const { problems, rows, verdicts } = JSON.parse(await readFile(json, "utf8")) as Results
+      const { problems, promises, rows, verdicts } = JSON.parse(await readFile(json, "utf8")) as Results
       assert.deepStrictEqual(problems, [], output)
       assert.deepStrictEqual(
         rows.map(({ inFlight, peer, workload }) => `${workload} ${inFlight} ${peer}`).sort(),
@@ -54,7 +55,10 @@ describe("the benchmark", () => {
           "lock 1 bare",
           "lock 1 coord",
           "lock 16 bare",
-          "lock 16 coord"
+          "lock 16 coord",
+          // One at a time; and this one only where there are hundreds.
+          "watch 1 bare",
+          "watch 1 coord"
         ]
       )
       for (const row of rows) {
@@ -64,7 +68,9 @@ describe("the benchmark", () => {
         assert.isAbove(row.cpuMicrosPerOperation, 0, output)
         assert.strictEqual(row.opsRatio !== undefined, row.peer === "bare", "ratios are those of the others to us")
       }
-      assert.strictEqual(verdicts.filter(({ reached }) => reached !== undefined).length, 2, output)
+      assert.strictEqual(verdicts.filter(({ reached }) => reached !== undefined).length, 3, output)
+      assert.lengthOf(promises.promised, 9, output)
+      for (const { measured, text } of promises.promised) assert.match(measured, /^[\d.,]*[1-9]/, text)
       assert.match(stdout, /^workload +in flight +peer/m)
       assert.match(stdout, /get, 1 in flight: p50 at most 1\.15 times that of bare +\d.* (OK|MISSED)/)
     } finally {
@@ -92,7 +98,7 @@ describe("the benchmark", () => {
   it("has defaults, and one option for nothing but the promises", () => {
     const { peers, promises, workloads } = fromArguments([]) as Options
     assert.includeMembers([...peers], ["coord", "bare", "etcd3", "go"])
-    assert.deepStrictEqual(workloads, ["get", "put", "lock", "contended", "contended-apart"])
+    assert.deepStrictEqual(workloads, ["get", "config-get", "put", "watch", "lock", "contended", "contended-apart"])
     assert.strictEqual(promises, "quick")
     const all = fromArguments(["--promises"]) as Options
     assert.deepStrictEqual(all.workloads, [])
