@@ -34,7 +34,11 @@ describe(`${count} instances of ${services} services from one process, and as ma
         const watching = ready(yield* watcher.next)
         const keys = yield* server.etcdctl(["get", "/services/many/", "--prefix", "--keys-only"])
         assert.lengthOf(keys.split("\n").filter((line) => line !== ""), count)
-        const page = yield* Effect.promise(async () => (await fetch(`${server.url}/metrics`)).text())
+        // The first keep-alive opens its stream.
+        const page = yield* Effect.repeat(
+          Effect.delay(Effect.promise(async () => (await fetch(`${server.url}/metrics`)).text()), "200 millis"),
+          { until: (page) => streams(page, "LeaseKeepAlive") > 0 }
+        )
         assert.deepStrictEqual([streams(page, "LeaseKeepAlive"), streams(page, "Watch")], [1, 2])
 
         const client = yield* EtcdClient.make({ endpoints: server.endpoint })

@@ -1,6 +1,7 @@
 /** Reads by the quorum: of what is there now, and of what was there at a revision. */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { NotFound } from "../../ConfigError.js"
@@ -50,13 +51,16 @@ export const make = (client: Client, names: Names): Reads => {
     })
 
   return {
-    get: (key, schema) =>
-      Effect.gen(function*() {
-        const name = yield* names.key(key)
-        const codec = yield* Entries.codecFor(key, schema)
-        const { kvs } = yield* client.range({ key: name })
-        return kvs.length === 0 ? undefined : yield* Entries.read(key, codec, kvs[0])
-      }),
+    get: (key, schema) => {
+      const name = names.key(key)
+      if (Either.isLeft(name)) return Either.left(name.left)
+      const codec = Entries.codecFor(key, schema)
+      if (Either.isLeft(codec)) return Either.left(codec.left)
+      return Effect.flatMap(
+        client.range({ key: name.right }),
+        ({ kvs }) => kvs.length === 0 ? Effect.succeed(undefined) : Entries.read(key, codec.right, kvs[0])
+      )
+    },
     getAt: (key, schema, revision) =>
       Effect.gen(function*() {
         const codec = yield* Entries.codecFor(key, schema)

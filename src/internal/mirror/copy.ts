@@ -193,7 +193,10 @@ export const make = (
     const differs: Effect.Effect<boolean, EtcdError> = Effect.gen(function*() {
       const there = yield* list
       yield* Effect.sleep(verifyGrace)
-      return log.lacks(there.entries, there.revision)
+      if (!log.lacks(there.entries, there.revision, there.entries)) return false
+      // To read again skips what is on its way, so what was deleted since is told from what is lacking.
+      const { entries } = yield* list
+      return log.lacks(there.entries, there.revision, entries)
     })
 
     /**

@@ -32,8 +32,11 @@ export interface MirrorLog {
   readonly replace: (next: Snapshot) => void
   /** Waits until the present state is another one than this. */
   readonly changed: (than: Snapshot) => Effect.Effect<void>
-  /** Whether what was listed at a revision some time ago is still not in the copy. */
-  readonly lacks: (listed: Entries, revision: bigint) => boolean
+  /**
+   * Whether what was listed at a revision some time ago is still not in the copy. A key that is not there may have been
+   * deleted since: it is lacking if it is still as it was in a later list.
+   */
+  readonly lacks: (listed: Entries, revision: bigint, later: Entries) => boolean
   /** Whether a state read after the present one cannot follow it: it is of another history. */
   readonly contradicts: (listed: Entries, revision: bigint) => boolean
   /** The number that the next batch will have. */
@@ -153,12 +156,15 @@ export const make = (maxEvents: number, onChanges?: (changes: ReadonlyArray<Chan
       Effect.suspend(() =>
         current === than ? Deferred.await(signal ??= Deferred.unsafeMake(FiberId.none)) : Effect.void
       ),
-    lacks: (listed, revision) => {
+    lacks: (listed, revision, later) => {
       if (current === undefined) return false
       for (const [key, kv] of listed) {
         const own = HashMap.get(current.entries, key)
-        // A key that is not here may have been deleted since: reading again tells, and does no harm.
-        if (Option.isNone(own) || own.value.modRevision < kv.modRevision) return true
+        if (Option.isNone(own)) {
+          if (Option.exists(HashMap.get(later, key), ({ modRevision }) => modRevision === kv.modRevision)) return true
+          continue
+        }
+        if (own.value.modRevision < kv.modRevision) return true
         if (own.value.modRevision === kv.modRevision && !isSame(own.value, kv)) return true
       }
       for (const [key, kv] of current.entries) {
