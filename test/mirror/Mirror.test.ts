@@ -287,6 +287,12 @@ describe("Mirror", () => {
       assert.deepStrictEqual((yield* mirror.entries).map(({ value }) => text(value)), ["1", "2"])
     }).pipe(scenario))
 
+  it("notices a loss of data that no header of its watch gives away", () =>
+    Effect.runPromise(Effect.provide(
+      mixture([["cut", 5], ["cut", 0], ["put", 2], ["put", 5], ["delete", 3], ["wipe", 0]]),
+      TestContext.TestContext
+    )))
+
   it.effect(
     "ends equal to etcd after any mixture of changes, cuts, compactions and losses",
     () =>

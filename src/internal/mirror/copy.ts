@@ -191,7 +191,10 @@ export const make = (
 
     /** Whether the copy lacks what etcd has had for a while. */
     const differs: Effect.Effect<boolean, EtcdError> = Effect.gen(function*() {
+      const before = log.current()
       const there = yield* list
+      // Of another history: its watch may go on without a word, as no number in its headers is too low for what it asked for.
+      if (before !== undefined && there.revision < before.revision) return true
       yield* Effect.sleep(verifyGrace)
       if (!log.lacks(there.entries, there.revision, there.entries)) return false
       // To read again skips what is on its way, so what was deleted since is told from what is lacking.
