@@ -24,7 +24,6 @@ const floors = [
       "LockError",
       "ReadWriteLock",
       "Registry",
-      "RegistryError",
       "Semaphore",
       "Singleton"
     ],

@@ -621,7 +621,7 @@ export const watchPrefix = <A, I, R>(
  *
  * const live = Config.layerProvider("production/billing").pipe(Layer.provide(Coord.layer({ endpoints: "etcd:2379" })))
  *
- * Effect.runPromise(Effect.provide(program, live))
+ * const main = Effect.provide(program, live)
  * ```
  *
  * @since 0.1.0
