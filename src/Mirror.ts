@@ -1,13 +1,13 @@
 /**
- * A mirror is a local copy of a part of the key space, consistent and kept current: it lists at a revision, watches from
- * the next one, and after a gap that cannot be closed (compaction, an etcd that lost its data) lists again, compares, and
- * passes on what changed. Its readers see changes in order, each once, however slow they are.
+ * A mirror is a local copy of a part of the key space, consistent and kept current: it lists at a revision and watches from
+ * the next one. After a gap that cannot be closed it lists again, compares, and passes on what changed: after a compaction as
+ * of where etcd's history now begins, when etcd lost its data as of now. Its readers see changes in order, each once, however
+ * slow they are.
  *
  * The idea of a range cache over one watch is that of IBM's etcd-java (`RangeCache`).
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
 import type * as Option from "effect/Option"
@@ -154,12 +154,7 @@ export const make = (range: KeyRange): Effect.Effect<Mirror, never, EtcdClient |
     EtcdClient,
     (client) =>
       Effect.map(MirrorCopy.make(client, range, { maxEvents: maxLoggedEvents }), (copy) =>
-        mirrorOf(copy, (from) =>
-          Effect.map(
-            client.openWatch({ ...range, startRevision: from.revision + 1n }, { timeout: Duration.infinity }),
-            ({ next }) =>
-              next
-          )))
+        mirrorOf(copy, MirrorReader.replayOf(client, range)))
   )
 
 /**

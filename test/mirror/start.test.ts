@@ -119,11 +119,12 @@ describe("a mirror", () => {
       yield* mirror.ready
       yield* etcd.down
       yield* etcd.putKey("m/a", "2")
+      yield* etcd.putKey("m/a", "3")
       yield* etcd.compact()
       yield* etcd.up
       yield* pass("10 seconds")
-      assert.deepStrictEqual(told, ["m/a=1", "m/a=2"])
-      assert.isTrue(asked.every((one) => one === "list" || one === "watch from now"))
+      assert.deepStrictEqual(told, ["m/a=1", "m/a=3"])
+      assert.deepStrictEqual(asked, ["watch from now", "list", "watch from 5", "list"])
     }).pipe(scenario))
 
   for (const operation of ["watch", "range"] as const) {

@@ -45,6 +45,8 @@ export interface CopyOptions {
 const verifyInterval = Duration.minutes(1)
 /** How long an event may be on its way before its absence counts as its loss. */
 const verifyGrace = Duration.seconds(5)
+/** How long etcd may take to say where its history begins, before it is asked again. */
+const beginningGrace = Duration.seconds(2)
 
 const retryDelays = Schedule.exponential("100 millis").pipe(
   Schedule.either(Schedule.spaced("2 seconds")),
@@ -54,9 +56,17 @@ const retryDelays = Schedule.exponential("100 millis").pipe(
 /** What will not get better by itself; a reader that waits for the first copy should hear of it. */
 const isRefusal = (error: EtcdError): boolean => error.reason !== "Unavailable" && error.reason !== "DeadlineExceeded"
 
+/** What would hinder the reading of the present as well. */
+export const isOfAnyReading = ({ reason }: EtcdError): boolean =>
+  reason === "Unavailable" || reason === "DeadlineExceeded" || reason === "NoSpace" ||
+  reason === "PermissionDenied" || reason === "Unauthenticated"
+
 interface Listed {
   readonly entries: HashMap.HashMap<string, KeyValue>
+  /** What there was at this revision. */
   readonly revision: bigint
+  /** That of etcd when it was read. */
+  readonly newest: bigint
 }
 
 const entriesOf = (lists: Iterable<ReadonlyArray<KeyValue>>): Listed["entries"] => {
@@ -67,16 +77,22 @@ const entriesOf = (lists: Iterable<ReadonlyArray<KeyValue>>): Listed["entries"] 
   return HashMap.endMutation(entries)
 }
 
-const listRange = (client: EtcdClient["Type"], range: KeyRange): Effect.Effect<Listed, EtcdError> =>
-  Effect.map(Effect.suspend(() => Stream.runCollect(client.pages(range))), (pages) => ({
-    entries: entriesOf(Chunk.map(pages, ({ kvs }) => kvs)),
-    revision: Option.match(Chunk.head(pages), { onNone: () => 0n, onSome: ({ header }) => header.revision })
-  }))
+/** @param at the revision to read at; without it, what is there now */
+export const listRange = (
+  client: EtcdClient["Type"],
+  range: KeyRange,
+  at?: bigint
+): Effect.Effect<Listed, EtcdError> =>
+  Effect.map(Effect.suspend(() => Stream.runCollect(client.pages({ ...range, revision: at }))), (pages) => {
+    const newest = Option.match(Chunk.head(pages), { onNone: () => 0n, onSome: ({ header }) => header.revision })
+    return { entries: entriesOf(Chunk.map(pages, ({ kvs }) => kvs)), revision: at ?? newest, newest }
+  })
 
 const listKeys = (client: EtcdClient["Type"], keys: ReadonlyArray<Bytes>): Effect.Effect<Listed, EtcdError> =>
   Effect.map(client.txn({ success: keys.map((key) => Txn.range({ key })) }), ({ header, responses }) => ({
     entries: entriesOf(responses.map((answer) => answer._tag === "Range" ? answer.response.kvs : [])),
-    revision: header.revision
+    revision: header.revision,
+    newest: header.revision
   }))
 
 /** Several keys, or one range. */
@@ -102,17 +118,21 @@ export const make = (
 
     /** Whether etcd has begun a new history since the copy was read. */
     let newEpoch = false
+    /** Whether there is something in what follows the copy that cannot be read, now or later. */
+    let isBlocked = false
 
-    /** Lists, compares with what there was, and passes the difference on. */
-    const load: Effect.Effect<bigint, EtcdError> = Effect.map(list, ({ entries, revision }) => {
+    /** Compares with what there was, and passes the difference on. */
+    const replace = ({ entries, revision }: Listed): bigint => {
       const replaced = newEpoch || log.contradicts(entries, revision)
       log.replace({ entries, revision, epoch: (log.current()?.epoch ?? 0) + (replaced ? 1 : 0) })
-      newEpoch = false
+      newEpoch = isBlocked = false
       staleSince = undefined
       refused = undefined
       Deferred.unsafeDone(waitingForFirst, Effect.void)
       return revision
-    })
+    }
+
+    const load: Effect.Effect<bigint, EtcdError> = Effect.map(list, replace)
 
     const follow = ([{ next }]: ReadonlyArray<Watch>, revision: bigint): Effect.Effect<never, WatchError> =>
       Effect.forever(Effect.map(next, (events) => {
@@ -162,9 +182,9 @@ export const make = (
 
     /**
      * Watches from now on, and then lists: a watch that begins in the past would wait for etcd's synchronisation loop, up
-     * to 100 ms, if anything was written meanwhile. Ends when the copy has to be read again.
+     * to 100 ms, if anything was written meanwhile. Ends when the copy has to be compared with etcd's history.
      */
-    const stay: Effect.Effect<void, EtcdError> = Effect.scoped(Effect.gen(function*() {
+    const begin: Effect.Effect<void, WatchError> = Effect.scoped(Effect.gen(function*() {
       const [watches, followed] = isSeveral(copied)
         ? [
           yield* Effect.forEach(copied, (key) =>
@@ -177,17 +197,67 @@ export const make = (
       // Of another history than the watch.
       if (watches.some((watch) => revision < watch.revision)) return
       yield* Effect.raceFirst(followed(watches, revision), suspicion)
-      // At once: it may take a while until another watch stands.
-      yield* load
-    })).pipe(
-      Effect.catchTags({
-        WatchCompacted: () => Effect.void,
-        WatchNewEpoch: () =>
-          Effect.sync(() => {
-            newEpoch = true
-          })
-      })
-    )
+      // At once: it may take a while until other watches stand.
+      if (isSeveral(copied)) yield* load
+    }))
+
+    /** Fails with the revision at which the history begins, after one that is gone; it is told to watches alone. */
+    const findBeginning = (range: KeyRange, gone: bigint): Effect.Effect<void, WatchError> =>
+      client.openWatch({ ...range, startRevision: gone }).pipe(
+        Effect.flatMap(({ next }) => Effect.forever(next)),
+        Effect.scoped,
+        Effect.timeoutOption(beginningGrace),
+        Effect.asVoid
+      )
+
+    /**
+     * Goes on from a revision of the past: what there was then, and each version that followed. To read the present instead
+     * would skip those between.
+     */
+    const resume = (range: KeyRange, from: bigint): Effect.Effect<void, WatchError> =>
+      Effect.gen(function*() {
+        const watch = yield* client.openWatch({ ...range, startRevision: from + 1n })
+        compared = yield* client.watchConnection.get
+        const there = yield* listRange(client, range, from)
+        // Of another history than the watch.
+        if (there.newest < watch.revision) {
+          newEpoch = true
+          return
+        }
+        yield* Effect.raceFirst(follow([watch], replace(there)), suspicion)
+      }).pipe(
+        Effect.scoped,
+        Effect.catchTag("EtcdError", (error): Effect.Effect<void, WatchError> => {
+          switch (error.reason) {
+            case "Compacted":
+              // Since the watch was told where to begin; so it may go on as if nothing had happened.
+              return findBeginning(range, from)
+            case "FutureRevision":
+              newEpoch = true
+              return Effect.void
+            default:
+              isBlocked = !isOfAnyReading(error)
+              return Effect.fail(error)
+          }
+        })
+      )
+
+    /** @param begins what came before this revision is known to be gone */
+    const stay = (begins: bigint): Effect.Effect<void, EtcdError> =>
+      Effect.suspend(() => {
+        const present = log.current()
+        if (isSeveral(copied) || present === undefined || newEpoch || isBlocked) return begin
+        // The copy may have been read after what its watch had still to tell.
+        return resume(copied, present.revision > begins ? present.revision : begins)
+      }).pipe(
+        Effect.catchTags({
+          WatchCompacted: ({ compactRevision }) => stay(compactRevision),
+          WatchNewEpoch: () =>
+            Effect.sync(() => {
+              newEpoch = true
+            })
+        })
+      )
 
     /** Whether the copy lacks what etcd has had for a while. */
     const differs: Effect.Effect<boolean, EtcdError> = Effect.gen(function*() {
@@ -230,7 +300,7 @@ export const make = (
     )
 
     // Refused or out of reach: again with pauses, for as long as it takes.
-    yield* stay.pipe(
+    yield* stay(0n).pipe(
       Effect.tapError(failed),
       Effect.retry(retryDelays),
       Effect.orDie,

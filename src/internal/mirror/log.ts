@@ -3,7 +3,7 @@
  *
  * States are persistent maps, so that a reader keeps the state it has seen for nothing. One that falls behind the bounded
  * log of changes reads on from etcd's history; where that is gone too, it is told the difference between what it has seen
- * and the present state.
+ * and what there was where the history now begins.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -81,6 +81,24 @@ export const difference = (from: Entries, to: Snapshot): ReadonlyArray<Change> =
   return [...changes, ...puts]
 }
 
+/** What leads from one state to another, and that one, with everything in common that has not changed. */
+export const compare = (
+  from: Snapshot,
+  to: Snapshot
+): { readonly after: Snapshot; readonly changes: ReadonlyArray<Change> } => {
+  const found = difference(from.entries, to)
+  // In another history even what looks the same may be something else.
+  if (from.epoch !== to.epoch) return { after: to, changes: found }
+  const changes = found.map((change) => change._tag === "Put" ? put(detached(change.kv), change.previous) : change)
+  const entries = changes.length === 0 ? from.entries : HashMap.mutate(from.entries, (entries) => {
+    for (const change of changes) {
+      if (change._tag === "Put") HashMap.set(entries, toBinary(change.kv.key), change.kv)
+      else HashMap.remove(entries, toBinary(change.key))
+    }
+  })
+  return { after: { ...to, entries }, changes }
+}
+
 /** Applies events to a state. An event that is older than what the state holds of its key changes nothing. */
 export const apply = (
   state: Snapshot,
@@ -150,7 +168,7 @@ export const make = (maxEvents: number, onChanges?: (changes: ReadonlyArray<Chan
     },
     replace: (to) => {
       if (current === undefined) begin(to)
-      else publish({ before: current, after: to, changes: difference(current.entries, to), gap: true })
+      else publish({ before: current, ...compare(current, to), gap: true })
     },
     changed: (than) =>
       Effect.suspend(() =>

@@ -2,25 +2,46 @@
  * How a mirror's log is read: every change in order, or the newest state.
  *
  * A reader that the log does not reach back to reads on from etcd's own history, with a watch of its own, until it meets
- * a state from which the log goes on. Where etcd's history is gone as well, it is told the difference.
+ * a state from which the log goes on. Where etcd's history is gone as well, it is told the difference up to where that now
+ * begins, and reads on from there.
  */
 import * as Chunk from "effect/Chunk"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { WatchError, WatchEvent } from "../../EtcdClient.js"
+import type { EtcdClient, WatchError, WatchEvent } from "../../EtcdClient.js"
+import type { EtcdError } from "../../EtcdError.js"
 import type { Change, Snapshot } from "../../Mirror.js"
-
+import type { KeyRange } from "../../Txn.js"
+import { isOfAnyReading, listRange } from "./copy.js"
 import type { Batch, MirrorLog } from "./log.js"
-import { apply, difference, sorted } from "./log.js"
+import { apply, compare, difference, sorted } from "./log.js"
 
-/** A watch of the mirror's keys, from the revision after a state; a mirror without one tells the difference instead. */
-export type Replay = (
-  from: Snapshot
-) => Effect.Effect<Effect.Effect<ReadonlyArray<WatchEvent>, WatchError>, WatchError, Scope.Scope>
+/** How a mirror's keys are read in etcd's history; a mirror without that tells the difference instead. */
+export interface Replay {
+  /** A watch of what follows on a revision. */
+  readonly watch: (
+    after: bigint
+  ) => Effect.Effect<Effect.Effect<ReadonlyArray<WatchEvent>, WatchError>, WatchError, Scope.Scope>
+  /** What there was at a revision. */
+  readonly list: (at: bigint) => Effect.Effect<Snapshot["entries"], EtcdError>
+}
+
+export const replayOf = (client: EtcdClient["Type"], range: KeyRange): Replay => ({
+  watch: (after) =>
+    Effect.map(
+      client.openWatch({ ...range, startRevision: after + 1n }, { timeout: Duration.infinity }),
+      ({ next }) => next
+    ),
+  list: (at) => Effect.map(listRange(client, range, at), ({ entries }) => entries)
+})
+
+/** Between two attempts to read the past. */
+const pause = "1 second"
 
 interface OwnWatch {
   readonly scope: Scope.CloseableScope
@@ -90,7 +111,7 @@ class Reading {
         Effect.flatMap(Scope.fork(this.scope, ExecutionStrategy.sequential), (scope) =>
           Effect.map(
             Effect.onError(
-              restore(Scope.extend(replay(from), scope)),
+              restore(Scope.extend(replay.watch(from.revision), scope)),
               (cause) => Scope.close(scope, Exit.failCause(cause))
             ),
             (next) => {
@@ -99,18 +120,39 @@ class Reading {
           ))
       ),
       {
-        onFailure: () => this.jumpToPresent(),
+        onFailure: (error) => this.afterLoss(error),
         onSuccess: () => this.pull()
       }
     )
   }
 
+  /** Goes on where etcd's history now begins: what it still has is told, although what came before is gone. */
+  afterLoss(error: WatchError): Effect.Effect<ReadonlyArray<Told>> {
+    const { replay, seen } = this
+    if (replay === undefined || error._tag === "WatchNewEpoch") return this.jumpToPresent()
+    if (error._tag === "EtcdError") {
+      // To ask from the same place again tells how much more is gone by then.
+      return error.reason === "Compacted" || isOfAnyReading(error)
+        ? Effect.zipRight(this.leaveReplay(), Effect.delay(Effect.suspend(() => this.startReplay()), pause))
+        : this.jumpToPresent()
+    }
+    const revision = error.compactRevision
+    const met = this.log.following(seen, revision)
+    if (met !== undefined) return this.jump(met.before, met.number)
+    return Effect.matchEffect(replay.list(revision), {
+      onFailure: (error) => this.afterLoss(error),
+      // The log does not reach back to there.
+      onSuccess: (entries) => this.jump(compare(seen, { entries, revision, epoch: seen.epoch }).after, this.number)
+    })
+  }
+
   fromHistory({ next }: OwnWatch): Effect.Effect<ReadonlyArray<Told>> {
     const from = this.seen
+    if (this.log.current()?.epoch !== from.epoch) return this.jumpToPresent()
     const met = this.log.following(from, from.revision)
     if (met !== undefined) return this.jump(met.before, met.number)
     return Effect.matchEffect(next, {
-      onFailure: () => this.jumpToPresent(),
+      onFailure: (error) => this.afterLoss(error),
       onSuccess: (events) => {
         const last = events[events.length - 1].kv.modRevision
         const meets = this.log.following(from, last)
