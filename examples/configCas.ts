@@ -1,44 +1,67 @@
 /**
  * Two programs change one setting at the same time. `compareAndSet` tells the second one that it came too late;
- * `modify` looks again and changes what is there now. Each has a `Config` of its own, as two processes would.
+ * `modify` looks again and changes what is there now.
  *
- *     npx tsx examples/configCas.ts
- *     ETCD_ENDPOINTS=127.0.0.1:2379 npx tsx examples/configCas.ts
+ *     ETCD_ENDPOINTS=127.0.0.1:2379 npx tsx examples/configCas.ts     two processes
+ *     npx tsx examples/configCas.ts                                   two services of this process, no server needed
  */
-import { Effect, Option, Schema } from "effect"
+import { Command } from "@effect/platform"
+import { NodeContext } from "@effect/platform-node"
+import { Config as EffectConfig, Effect, Option, Schema } from "effect"
 import { Config } from "effect-coord"
+import { fileURLToPath } from "node:url"
 import { run, runName } from "./support.js"
 
-const key = `${runName}/replicas`
 const Replicas = Schema.Struct({ count: Schema.Int, changedBy: Schema.String })
 
 const show = ({ changedBy, count }: typeof Replicas.Type) => `${count}, changed by ${changedBy}`
 
-run(Effect.gen(function*() {
-  const operator = yield* Config.make()
-  const autoscaler = yield* Config.make()
-  yield* operator.compareAndSet(key, Replicas, { count: 2, changedBy: "operator" }, 0n)
+const wanted: Record<string, number> = { operator: 50, autoscaler: 30 }
 
-  // Both have read the same version.
-  const seen = yield* operator.getWithVersion(key, Replicas)
-  const seenToo = yield* autoscaler.getWithVersion(key, Replicas)
-
-  yield* operator.compareAndSet(key, Replicas, { count: 5, changedBy: "operator" }, seen.version)
-  const late = yield* Effect.flip(
-    autoscaler.compareAndSet(key, Replicas, { count: 3, changedBy: "autoscaler" }, seenToo.version)
-  )
-  yield* Effect.log(late.message)
-  yield* Effect.log(`so there are still ${show(yield* autoscaler.get(key, Replicas))}`)
-
-  // What depends on the present value is written as a function of it: no change is lost, whoever makes it.
-  const oneMore = (changedBy: string) => (current: Option.Option<typeof Replicas.Type>) => ({
-    count: Option.match(current, { onNone: () => 1, onSome: ({ count }) => count + 1 }),
-    changedBy
+/** What each program does. Both have looked at the same version. */
+const program = (name: string, key: string, seen: bigint) =>
+  Effect.gen(function*() {
+    yield* Config.compareAndSet(key, Replicas, { count: wanted[name], changedBy: name }, seen).pipe(
+      Effect.map((version) => `${name}: has set ${wanted[name]}, version ${version}`),
+      Effect.catchTag("VersionConflict", ({ message }) => Effect.succeed(`${name}: comes too late, ${message}`)),
+      Effect.flatMap((outcome) => Effect.log(outcome))
+    )
+    // What depends on the present value is written as a function of it: no change is lost, whoever makes it.
+    const oneMore = Config.modify(key, Replicas, (current) => ({
+      count: Option.match(current, { onNone: () => 1, onSome: ({ count }) => count + 1 }),
+      changedBy: name
+    }))
+    for (let i = 0; i < 10; i++) yield* oneMore
+    yield* Effect.log(`${name}: has added ten, and sees ${show(yield* Config.get(key, Replicas))}`)
   })
-  const add = (config: Config.Config["Type"], name: string) =>
-    Effect.replicateEffect(config.modify(key, Replicas, oneMore(name)), 10)
-  yield* Effect.all([add(operator, "operator"), add(autoscaler, "autoscaler")], { concurrency: "unbounded" })
-  yield* Effect.log(`after ten changes by each there are ${show(yield* operator.get(key, Replicas))}`)
 
-  yield* operator.delete(key)
-}))
+const asProcess = (name: string, key: string, seen: bigint) => {
+  const script = fileURLToPath(import.meta.url)
+  return Command.make(process.execPath, ...process.execArgv, script, name, key, String(seen)).pipe(
+    Command.stdout("inherit"),
+    Command.stderr("inherit"),
+    Command.exitCode,
+    Effect.filterOrFail((code) => code === 0, (code) => `${name} has ended with ${code}`),
+    Effect.provide(NodeContext.layer)
+  )
+}
+
+const asService = (name: string, key: string, seen: bigint) => Effect.provide(program(name, key, seen), Config.layer())
+
+const both = Effect.gen(function*() {
+  const key = `${runName}/replicas`
+  const isReal = Option.isSome(yield* EffectConfig.option(EffectConfig.string("ETCD_ENDPOINTS")))
+  const seen = yield* Config.compareAndSet(key, Replicas, { count: 2, changedBy: "nobody" }, 0n)
+  yield* Effect.log(`there are 2 replicas, version ${seen}`)
+  yield* Effect.forEach(Object.keys(wanted), (name) =>
+    Effect.if(isReal, {
+      onTrue: () => asProcess(name, key, seen),
+      onFalse: () => asService(name, key, seen)
+    }), { concurrency: "unbounded" })
+  yield* Effect.log(`after ten changes by each there are ${show(yield* Config.get(key, Replicas))}`)
+  yield* Config.delete(key)
+})
+
+const [name, key, seen] = process.argv.slice(2)
+
+run(seen === undefined ? both : program(name, key, BigInt(seen)))

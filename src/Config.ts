@@ -87,6 +87,8 @@ export type { ProviderOptions } from "./internal/config/providerLive.js"
  * @category tags
  */
 export class Config extends Context.Tag("effect-coord/Config")<Config, {
+  /** What all keys in etcd begin with, without a slash at its end: the key `a` stands at `<prefix>/a`. */
+  readonly prefix: string
   /** The newest value, by a quorum read. */
   readonly get: <A, I, R>(key: string, schema: Schema.Schema<A, I, R>) => Effect.Effect<A, NotFound | ReadError, R>
   readonly getOption: <A, I, R>(
@@ -228,6 +230,8 @@ export interface Options {
   readonly prefix?: string | undefined
 }
 
+const defaultPrefix = "/config"
+
 /** A span around an operation on a key or a prefix, if somebody looks at spans. */
 const spanned = (operation: string, key: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.withFiberRuntime((fiber) => traced(fiber, `Config.${operation}`, { "config.key": key }, effect))
@@ -243,7 +247,8 @@ export const make = (
 ): Effect.Effect<Config["Type"], InvalidArgument, EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
-    const names = yield* Names.make(options.prefix ?? "/config")
+    const prefix = options.prefix ?? defaultPrefix
+    const names = yield* Names.make(prefix)
     const attempts = yield* Attempts.make
     const turns = yield* Turns.make
     const copies = yield* Copies.make(client, names)
@@ -275,6 +280,7 @@ export const make = (
       }))
 
     return {
+      prefix,
       get: (key, schema) => Effect.map(getWithVersion(key, schema), ({ value }) => value).pipe(spanned("get", key)),
       getOption: (key, schema) =>
         Effect.map(reads.get(key, schema), (found) => Option.map(Option.fromNullable(found), ({ value }) => value))
@@ -321,6 +327,18 @@ export const make = (
  */
 export const layer = (options: Options = {}): Layer.Layer<Config, InvalidArgument, EtcdClient> =>
   Layer.scoped(Config, make(options))
+
+/**
+ * What all keys in etcd begin with: by the `Config` that is provided, or else by default. What needs no `Config` follows the
+ * same keys by it: a `ConfigManager`, `ConfigLayers`, a {@link provider}.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const prefix: Effect.Effect<string> = Effect.map(
+  Effect.serviceOption(Config),
+  Option.match({ onNone: () => defaultPrefix, onSome: ({ prefix }) => prefix })
+)
 
 /**
  * The newest value, by a quorum read.
@@ -593,6 +611,12 @@ export const watchPrefix = <A, I, R>(
 ): Stream.Stream<ConfigEvent<A>, ListError, Config | R> =>
   Stream.unwrap(Effect.map(Config, (config) => config.watchPrefix(prefix, schema)))
 
+const placed = ({ configPrefix, ...options }: ProviderOptions) =>
+  Effect.map(
+    configPrefix === undefined ? prefix : Effect.succeed(configPrefix),
+    (configPrefix): ProviderLive.Placed => ({ ...options, configPrefix })
+  )
+
 /**
  * A `ConfigProvider` for Effect's own `Config`, which reads what stands below a prefix. The keys are followed until the scope
  * closes, and every `Config` reads the newest copy, all of it at one revision.
@@ -631,7 +655,7 @@ export const provider = (
   prefix: string,
   options: ProviderOptions = {}
 ): Effect.Effect<ConfigProvider.ConfigProvider, InvalidArgument | EtcdError, EtcdClient | Scope.Scope> =>
-  ProviderLive.provider(prefix, options)
+  Effect.flatMap(placed(options), (options) => ProviderLive.provider(prefix, options))
 
 /**
  * Has everything above it read Effect's own `Config` from what stands below a prefix: see {@link provider}.
@@ -657,4 +681,4 @@ export const changes = <A>(
   config: EffectConfig.Config<A>,
   options: ProviderOptions = {}
 ): Stream.Stream<Either.Either<A, EffectConfigError.ConfigError>, InvalidArgument | EtcdError, EtcdClient> =>
-  ProviderLive.changes(prefix, config, options)
+  Stream.unwrap(Effect.map(placed(options), (options) => ProviderLive.changes(prefix, config, options)))

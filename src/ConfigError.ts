@@ -5,6 +5,7 @@
  */
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
+import { withoutBigints } from "./internal/plain.js"
 
 const quote = (key: string): string => JSON.stringify(key)
 
@@ -31,6 +32,11 @@ export class NotFound extends Schema.TaggedError<NotFound>("effect-coord/Config/
       ? `there is no config ${quote(this.key)}`
       : `there was no config ${quote(this.key)} at revision ${this.revision}`
   }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
+  }
 }
 
 /**
@@ -49,6 +55,11 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("effect-coord/C
 }) {
   override get message(): string {
     return `config ${quote(this.key)} (version ${this.version}) does not decode: ${this.cause.message}`
+  }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
   }
 }
 
@@ -109,6 +120,11 @@ export class VersionConflict
   override get message(): string {
     return `config ${quote(this.key)} has ${state(this.actual)}, expected was ${state(this.expected)}`
   }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
+  }
 }
 
 /**
@@ -147,6 +163,11 @@ export class RevisionCompacted
     const oldest = this.oldest === undefined ? "" : `; the oldest that can be read is ${this.oldest}`
     return `config ${quote(this.key)} cannot be read at revision ${this.revision}: it was compacted${oldest}`
   }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
+  }
 }
 
 /**
@@ -167,6 +188,11 @@ export class FutureRevision
   override get message(): string {
     const newest = this.newest === undefined ? "" : `; the newest is ${this.newest}`
     return `config ${quote(this.key)} cannot be read at revision ${this.revision}: it is not there yet${newest}`
+  }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
   }
 }
 
@@ -221,5 +247,10 @@ export class LayersInvalid
     })
     const keys = this.layers.map(({ key }) => quote(key)).join(", ")
     return `the layers ${keys} (revision ${this.revision}) cannot be used: ${problems.join("; ")}`
+  }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
   }
 }

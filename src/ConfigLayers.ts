@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Config from "./Config.js"
 import type { LayersInvalid, UnsupportedSchema } from "./ConfigError.js"
 import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError } from "./EtcdError.js"
@@ -41,16 +42,31 @@ export interface Options<A, I, R = never> {
   readonly schema: Schema.Schema<A, I, R>
   /** How long `get` and `settings` wait for the first reading, if etcd does not answer. Default 5 seconds. */
   readonly timeout?: Duration.DurationInput | undefined
-  /** What all keys of `Config` begin with in etcd, if it is not the default: `configPrefix` of `Coord.layer`. */
+  /**
+   * How long the decoding of a reading may take, where the schema decodes with effects. Then it is interrupted, and the
+   * reading counts as one that does not decode. Default 10 seconds.
+   */
+  readonly updateTimeout?: Duration.DurationInput | undefined
+  /** What all keys begin with in etcd. Default: that of the `Config` that is provided, if one is; else `/config`. */
   readonly prefix?: string | undefined
 }
 
 /** What etcd reads in one transaction. */
 const maxLayers = 128
 
-const parse = <A, I, R>({ keys, prefix = "/config", schema, timeout = "5 seconds" }: Options<A, I, R>) =>
+const parse = <A, I, R>({
+  keys,
+  prefix,
+  schema,
+  timeout = "5 seconds",
+  updateTimeout = "10 seconds"
+}: Options<A, I, R>) =>
   Effect.gen(function*() {
-    const names = yield* Names.make(prefix)
+    const names = yield* Names.make(prefix ?? (yield* Config.prefix))
+    // A text is a list of letters to JavaScript: each would be a layer.
+    if (!Array.isArray(keys)) {
+      return yield* new InvalidArgument({ argument: "keys", value: String(keys), problem: "must be an array" })
+    }
     const layers = yield* Effect.forEach(
       keys,
       (key) => Effect.map(names.key(key), (etcdKey): Reading.LayerKey => ({ key, etcdKey }))
@@ -67,7 +83,10 @@ const parse = <A, I, R>({ keys, prefix = "/config", schema, timeout = "5 seconds
     return {
       keys: layers,
       decoder: { ast: schema.ast, codec },
-      timeout: yield* validate.positiveDuration("timeout", timeout)
+      times: {
+        timeout: yield* validate.positiveDuration("timeout", timeout),
+        updateTimeout: yield* validate.positiveDuration("updateTimeout", updateTimeout)
+      }
     }
   })
 
@@ -108,7 +127,7 @@ const parse = <A, I, R>({ keys, prefix = "/config", schema, timeout = "5 seconds
 export const make = <A, I, R = never>(
   options: Options<A, I, R>
 ): Effect.Effect<ConfigLayers<A>, InvalidArgument | UnsupportedSchema, EtcdClient | R | Scope.Scope> =>
-  Effect.flatMap(parse(options), ({ decoder, keys, timeout }) => Live.make(keys, decoder, timeout))
+  Effect.flatMap(parse(options), ({ decoder, keys, times }) => Live.make(keys, decoder, times))
 
 /**
  * The same as a layer, for a tag of the application's own.
@@ -142,7 +161,7 @@ export const layer = <Self, A, I, R = never>(
  * @category accessors
  */
 export const read = <A, I, R = never>(
-  options: Omit<Options<A, I, R>, "timeout">
+  options: Omit<Options<A, I, R>, "timeout" | "updateTimeout">
 ): Effect.Effect<
   Settings<A>,
   LayersInvalid | InvalidArgument | UnsupportedSchema | EtcdError,

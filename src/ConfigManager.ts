@@ -15,6 +15,7 @@ import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Config from "./Config.js"
 import type { UnsupportedSchema } from "./ConfigError.js"
 import { EtcdClient } from "./EtcdClient.js"
 import { InvalidArgument } from "./EtcdError.js"
@@ -73,7 +74,7 @@ export interface Options<A, I, R = never, RV = never, RU = never> extends Id {
    * under this one's own. Default `true`. It takes a second watch, and the right to read that key.
    */
   readonly goKey?: boolean | undefined
-  /** What all keys of `Config` begin with in etcd, if it is not the default: `configPrefix` of `Coord.layer`. */
+  /** What all keys begin with in etcd. Default: that of the `Config` that is provided, if one is; else `/config`. */
   readonly prefix?: string | undefined
 }
 
@@ -134,14 +135,14 @@ export const make = <A, I, R = never, RV = never, RU = never>(
 > =>
   Effect.gen(function*() {
     const key = yield* Keys.keyOf(options)
-    const root = `${yield* validate.keyPrefix("prefix", options.prefix ?? "/config")}/`
+    const root = `${yield* validate.keyPrefix("prefix", options.prefix ?? (yield* Config.prefix))}/`
     const startTimeout = yield* validate.positiveDuration("startTimeout", options.startTimeout ?? "5 seconds")
     const updateTimeout = yield* validate.positiveDuration("updateTimeout", options.updateTimeout ?? "10 seconds")
     const file = options.snapshotFile
-    if (file !== undefined && (file === "" || file.includes("\0"))) {
+    if (file !== undefined && (typeof file !== "string" || file === "" || file.includes("\0"))) {
       return yield* new InvalidArgument({
         argument: "snapshotFile",
-        value: file,
+        value: String(file),
         problem: "must be the path of a file"
       })
     }

@@ -35,6 +35,8 @@ export const single = (key: Bytes): KeyRange => ({ key })
 
 /** What is wrong with a name, if anything. */
 const problemOf = (name: string): string | undefined => {
+  // Of a caller without types.
+  if (typeof name !== "string") return "must be a text"
   if (name === "") return "must not be empty"
 
   if (/[\u0000-\u001f\u007f-\u009f]/.test(name)) return "must not contain control characters"
@@ -46,7 +48,9 @@ const problemOf = (name: string): string | undefined => {
 }
 
 const accept = (argument: string, name: string, problem: string | undefined): Either.Either<string, InvalidArgument> =>
-  problem === undefined ? Either.right(name) : Either.left(new InvalidArgument({ argument, value: name, problem }))
+  problem === undefined
+    ? Either.right(name)
+    : Either.left(new InvalidArgument({ argument, value: String(name), problem }))
 
 /**
  * A name of one or more segments separated by slashes: no empty segment, no `.` or `..`, no control characters. So it
@@ -75,7 +79,7 @@ export const validateSegment = (argument: string, name: string): Either.Either<s
  * @category validation
  */
 export const validatePrefix = (argument: string, name: string): Either.Either<string, InvalidArgument> => {
-  const bare = name.endsWith("/") ? name.slice(0, -1) : name
+  const bare = typeof name === "string" && name.endsWith("/") ? name.slice(0, -1) : name
   return accept(argument, name, name === "" ? undefined : problemOf(bare))
 }
 

@@ -4,10 +4,11 @@
  */
 import type { Compare, Op, RangeRequest, TxnRequest } from "../Txn.js"
 
-const fits = (value: bigint | undefined): boolean => value === undefined || BigInt.asIntN(64, value) === value
+const fits = (value: unknown): boolean =>
+  value === undefined || typeof value === "bigint" && BigInt.asIntN(64, value) === value
 
 const problemOf = (name: string, value: bigint | undefined): string | undefined =>
-  fits(value) ? undefined : `${name} ${value} does not fit into 64 bits`
+  fits(value) ? undefined : `${name} ${value} is no bigint that fits into 64 bits`
 
 /** Of a lease id, a revision: whether it can be sent. */
 export const ofNumber = problemOf

@@ -8,6 +8,12 @@ import { InvalidArgument } from "../EtcdError.js"
 export const render = (value: Duration.DurationInput): string =>
   typeof value === "object" ? JSON.stringify(value) : String(value)
 
+/** Whether it can hold options: what a text or a number has in their place would be passed over. */
+export const isOptions = (options: unknown): boolean => typeof options === "object" && options !== null
+
+export const noOptions = (options: unknown): InvalidArgument =>
+  new InvalidArgument({ argument: "options", value: String(options), problem: "must be an object" })
+
 /** A duration above zero and not infinite. Texts that are no duration are refused as well. */
 export const positiveDuration = (
   argument: string,

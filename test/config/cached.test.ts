@@ -160,6 +160,31 @@ describe("a cached read", () => {
       assert.strictEqual(yield* value, 8)
     }).pipe(Effect.provide(embedded())))
 
+  it.effect("goes back to nothing older in the new history of an etcd that lost its data", () =>
+    Effect.gen(function*() {
+      const { putKey, restartWithoutData, resume, stall } = yield* etcd
+      const cached = (key: string) => Effect.map(Config.cached(key, Schema.Int), ({ value }) => value)
+      yield* Effect.forkScoped(Stream.runDrain(Config.watchPrefix("app", Schema.Int)))
+      yield* Effect.repeatN(putKey("/config/app/a", "1"), 9)
+      yield* settle
+      assert.strictEqual(yield* cached("app/a"), 1)
+      yield* restartWithoutData
+      yield* putKey("/config/app/b", "2")
+      yield* pass("10 seconds")
+      // The copy is not told of these.
+      yield* stall({ calls: false })
+      yield* Config.set("app/a", Schema.Int, 3)
+      yield* putKey("/config/app/b", "4")
+      for (let i = 0; i < 3; i++) {
+        assert.strictEqual(yield* cached("app/a"), 3, "which this service wrote")
+        assert.strictEqual(yield* cached("app/b"), 4, "which an earlier call told")
+      }
+      const before = yield* reads
+      yield* cached("app/a")
+      assert.strictEqual(yield* reads, before)
+      yield* resume
+    }).pipe(Effect.scoped, Effect.provide(embedded())))
+
   it.effect("decodes a version once for each schema", () =>
     Effect.gen(function*() {
       const { putKey } = yield* etcd

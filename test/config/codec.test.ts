@@ -246,6 +246,21 @@ describe("what is set is read back equal", () => {
     }
   })
 
+  it("deep values of a recursive schema of several alternatives", () => {
+    interface Node {
+      readonly kind: "a" | "b"
+      readonly next?: Node | undefined
+    }
+    const next = Schema.optional(Schema.suspend((): Schema.Schema<Node> => Node))
+    const Node: Schema.Schema<Node> = Schema.Union(
+      Schema.Struct({ kind: Schema.Literal("a"), next }),
+      Schema.Struct({ kind: Schema.Literal("b"), next })
+    )
+    let value: Node = { kind: "b", next: undefined }
+    for (let depth = 0; depth < 100; depth++) value = { kind: depth % 2 === 0 ? "a" : "b", next: value }
+    assert.isTrue(isDeepStrictEqual(roundTrip(Node, value), JSON.parse(JSON.stringify(value))))
+  })
+
   it("large values", () => {
     const text = "1".repeat(1024 * 1024)
     assert.strictEqual(roundTrip(Schema.String, text), text)

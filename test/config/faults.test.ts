@@ -8,11 +8,11 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import * as Config from "../../src/Config.js"
 import * as TestEtcd from "../../src/testing.js"
 import { eventually, settle, whileTimePasses } from "../support/memory.js"
+import { recordingTracer } from "../support/recordingTracer.js"
 import { embedded, process } from "./support.js"
 
 const pretty = (exit: Exit.Exit<unknown, unknown>): string =>
@@ -140,34 +140,7 @@ describe("a secret", () => {
   it.effect("is in no error, event or span", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
-      const spans: Array<Tracer.Span> = []
-      const tracer = Tracer.make({
-        span: (name, parent, context, links, startTime, kind, options) => {
-          const attributes = new Map<string, unknown>(Object.entries(options?.attributes ?? {}))
-          const span: Tracer.Span = {
-            _tag: "Span",
-            spanId: String(spans.length),
-            traceId: "trace",
-            name,
-            parent,
-            context,
-            status: { _tag: "Started", startTime },
-            attributes,
-            links,
-            sampled: true,
-            kind,
-            end: (_, exit) => {
-              attributes.set("exit", pretty(exit))
-            },
-            attribute: (key, value) => attributes.set(key, value),
-            event: (name) => attributes.set(name, name),
-            addLinks: () => undefined
-          }
-          spans.push(span)
-          return span
-        },
-        context: (execution) => execution()
-      })
+      const { spans, tracer } = recordingTracer()
       const document = JSON.stringify({ password: secret, port: "none" })
       yield* etcd.putKey("/config/a/account", document)
       yield* etcd.putKey("/config/a/broken", `{"password": "${secret}"`)

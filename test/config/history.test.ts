@@ -210,13 +210,14 @@ describe("the past", () => {
       const etcd = yield* TestEtcd.TestEtcd
       const errors = yield* Effect.all([
         Effect.flip(Config.getAt("a", Schema.Int, 0n)),
+        Effect.flip(Config.getAt("a", Schema.Int, 1 as any)),
         Effect.flip(Config.list("", Schema.Int, { revision: -1n })),
         Effect.flip(Config.rollback("a", 0n)),
         Effect.flip(Config.rollback("a", 1n, { expected: -1n }))
       ])
       assert.deepStrictEqual(
         errors.map((error) => error._tag === "InvalidArgument" ? error.argument : error._tag),
-        ["revision", "revision", "version", "expected"]
+        ["revision", "revision", "revision", "version", "expected"]
       )
       assert.strictEqual((yield* etcd.usage).calls.range, 0)
     }).pipe(Effect.provide(embedded())))

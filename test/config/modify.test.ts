@@ -45,7 +45,7 @@ describe("modify", () => {
       const { f, seen } = yield* overtaken("10")
       yield* etcd.resetUsage
       const { value, version } = yield* Config.modifyEffect("a", Schema.Int, f)
-      assert.deepStrictEqual(seen, [Option.some(1), Option.some(10)])
+      assert.deepStrictEqual(seen.map(Option.getOrNull), [1, 10])
       assert.strictEqual(value, 11)
       assert.strictEqual((yield* stored("a"))?.modRevision, version)
       assert.strictEqual((yield* etcd.usage).calls.range, 1)
@@ -63,7 +63,7 @@ describe("modify", () => {
       yield* settle
       yield* etcd.putKey("/config/a", "20")
       yield* whileTimePasses(Fiber.join(changing))
-      assert.deepStrictEqual(seen, [Option.some(1), Option.some(20)])
+      assert.deepStrictEqual(seen.map(Option.getOrNull), [1, 20])
     }).pipe(Effect.provide(embedded())))
 
   it.effect("fails with the conflict when the schedule ends", () =>
@@ -258,6 +258,41 @@ describe("turns", () => {
       yield* Deferred.succeed(gate, undefined)
       yield* Effect.forEach([writing, early, late], (fiber) => Fiber.join(fiber))
       assert.deepStrictEqual(known, { early: 5n, late: undefined })
+    }))
+
+  it.scoped("do not hand on what was written before somebody came, although others write as well", () =>
+    Effect.gen(function*() {
+      const turns = yield* Turns.make
+      const gate = yield* Deferred.make<void>()
+      const known: Array<bigint | undefined> = []
+      const slow = yield* Effect.fork(turns.inTurn("a", (turn) =>
+        Effect.gen(function*() {
+          turn.sending()
+          yield* Deferred.await(gate)
+          turn.wrote(value(5n))
+        })))
+      // It has its turn after a second, and sends when the late one has come.
+      const sent = yield* Deferred.make<void>()
+      const hanging = yield* Effect.fork(turns.inTurn("a", (turn) =>
+        Effect.gen(function*() {
+          yield* Deferred.await(sent)
+          turn.sending()
+          yield* Effect.never
+        })))
+      yield* settle
+      yield* TestClock.adjust("1 second")
+      const late = yield* Effect.fork(turns.inTurn("a", (turn) =>
+        Effect.sync(() => {
+          known.push(turn.known()?.modRevision)
+        })))
+      yield* settle
+      yield* Deferred.succeed(sent, undefined)
+      yield* settle
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(slow)
+      yield* Fiber.interrupt(hanging)
+      yield* Fiber.join(late)
+      assert.deepStrictEqual(known, [undefined])
     }))
 
   it.scoped("come one by one while those before make no progress", () =>

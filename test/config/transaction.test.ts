@@ -91,7 +91,9 @@ describe("a transaction", () => {
         [many(128), "steps", "128"],
         [[Config.put("a", Schema.Int, 1), Config.check("a", 0n)], "steps", "a"],
         [[Config.remove("a//b")], "key", "a//b"],
-        [[Config.check("a", -1n)], "version", "-1"]
+        [[Config.check("a", -1n)], "version", "-1"],
+        [[Config.check("a", undefined as any)], "version", "undefined"],
+        [[Config.remove(1 as any)], "key", "1"]
       ]
       for (const [steps, argument, value] of bad) {
         const error = yield* Effect.flip(Config.transaction(steps))

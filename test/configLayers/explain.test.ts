@@ -91,6 +91,31 @@ describe("an explanation", () => {
       yield* put("base", { name: "other", tags: [] })
       assert.strictEqual((yield* explain).map(line)[0], "name | \"app\" base@2")
     }).pipe(scenario))
+
+  it("takes no longer for a recursive schema of several alternatives, however deep the value", () => {
+    interface Node {
+      readonly kind: "a" | "b"
+      readonly next?: Node | undefined
+    }
+    const next = Schema.optional(Schema.suspend((): Schema.Schema<Node> => Node))
+    const Node: Schema.Schema<Node> = Schema.Union(
+      Schema.Struct({ kind: Schema.Literal("a"), next }),
+      Schema.Struct({ kind: Schema.Literal("b"), next })
+    )
+    const path = Array.from({ length: 200 }, () => "next")
+    assert.strictEqual(shown(Node.ast, [...path, "kind"], "b"), "\"b\"")
+    assert.strictEqual(shown(Node.ast, [...path, "kind"], "d"), "<redacted>")
+  })
+
+  it("is a table of any length, which one long value does not make wide", () => {
+    const said = (text: string) => ({ key: "base", version: 2n, shown: text })
+    const table = ConfigLayers.format([
+      { path: ["long"], from: said("x".repeat(100_000)), overrides: [] },
+      ...Array.from({ length: 200_000 }, (_, index) => ({ path: [`p${index}`], from: said("1"), overrides: [] }))
+    ])
+    assert.strictEqual(table.split("\n").length, 200_002)
+    assert.isBelow(table.length, 30_000_000)
+  })
 })
 
 describe("a value", () => {

@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Config from "../../src/Config.js"
 import * as ConfigLayers from "../../src/ConfigLayers.js"
 import { EtcdClient } from "../../src/EtcdClient.js"
 import { refusals, TestEtcd } from "../../src/testing.js"
@@ -158,6 +159,9 @@ describe("layers of settings", () => {
       const layer = ConfigLayers.layer(App, { keys, schema, prefix: "/other" })
       const { name } = yield* Effect.provide(Effect.flatMap(App, ({ get }) => get), layer)
       assert.strictEqual(name, "app")
+      const settings = Config.layer({ prefix: "/other" })
+      const { value } = yield* Effect.provide(ConfigLayers.read({ keys, schema }), settings)
+      assert.strictEqual(value.name, "app", "which Config says as well")
     }).pipe(scenario))
 
   it.effect("leave nothing behind", () =>
@@ -201,12 +205,56 @@ describe("a bad layer", () => {
         assert.strictEqual(problems[0].key, "app/production")
         assert.strictEqual((yield* layers.get).name, "good")
         const status = yield* layers.status
-        assert.deepStrictEqual(status.revision, Option.some(2n))
+        assert.strictEqual(Option.getOrThrow(status.revision), 2n)
         assert.strictEqual(Option.getOrThrow(status.rejected), error)
       }
       yield* put("app/production", { name: "better" })
       assert.strictEqual(yield* changes.next, "better")
-      assert.deepStrictEqual((yield* layers.status).rejected, Option.none())
+      assert.isTrue(Option.isNone((yield* layers.status).rejected))
+    }).pipe(scenario))
+
+  it.effect("is one whose decoding hangs, ends in a defect, or is interrupted", () =>
+    Effect.gen(function*() {
+      const latch = yield* Effect.makeLatch()
+      const ends: Record<string, Effect.Effect<string>> = {
+        hang: Effect.never,
+        stay: Effect.uninterruptible(Effect.as(latch.await, "late")),
+        interrupt: Effect.interrupt,
+        die: Effect.die("no")
+      }
+      const Named = Schema.transformOrFail(Schema.String, Schema.String, {
+        strict: true,
+        decode: (name) => ends[name] ?? Effect.succeed(name),
+        encode: (name) => Effect.succeed(name)
+      })
+      yield* put("app/base", { name: "hang" })
+      const layers = yield* ConfigLayers.make({
+        keys,
+        schema: Schema.Struct({ name: Named }),
+        updateTimeout: "2 seconds"
+      })
+      const error = yield* whileTimePasses(Effect.flip(layers.get), "3 seconds")
+      assert.match(error.message, /it was not decoded within 2s/)
+      const counts = (name: string) =>
+        eventually(
+          `${name} counts`,
+          Effect.map(Effect.option(layers.get), Option.exists((settings) => settings.name === name))
+        )
+      for (const name of ["interrupt", "die", "stay"]) {
+        yield* put("app/base", { name: `before ${name}` })
+        yield* counts(`before ${name}`)
+        yield* put("app/base", { name })
+        yield* pass("3 seconds")
+        assert.isTrue(Option.isSome((yield* layers.status).rejected), name)
+        assert.strictEqual((yield* layers.get).name, `before ${name}`)
+      }
+      // Not two at the same time.
+      yield* put("app/base", { name: "last" })
+      yield* pass("3 seconds")
+      assert.strictEqual((yield* layers.get).name, "before stay")
+      yield* latch.open
+      yield* counts("last")
+      assert.isTrue(Option.isNone((yield* layers.status).rejected))
     }).pipe(scenario))
 
   it.effect("is named with the place that does not decode", () =>
@@ -319,6 +367,7 @@ describe("bad options", () => {
           ["keys", { keys: Array.from({ length: 129 }, (_, i) => `k${i}`) }],
           ["key", { keys: ["a", "b/"] }],
           ["timeout", { timeout: 0 }],
+          ["updateTimeout", { updateTimeout: -1 }],
           ["prefix", { prefix: "config/" }]
         ] as const
       ) {

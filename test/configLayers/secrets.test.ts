@@ -10,12 +10,12 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import * as Config from "../../src/Config.js"
 import * as ConfigLayers from "../../src/ConfigLayers.js"
 import { TestEtcd } from "../../src/testing.js"
 import { scenario, settle } from "../support/memory.js"
+import { recordingTracer } from "../support/recordingTracer.js"
 
 const secret = "hunter2"
 
@@ -27,7 +27,6 @@ const render = (value: unknown): string => inspect(value, { depth: Infinity, sho
 /** All that a program shows: logs of every level with their annotations, spans with their attributes and ends. */
 const watched = () => {
   const shown: Array<string> = []
-  const spans: Array<Tracer.Span> = []
   const logger = Logger.make<unknown, void>(({ annotations, cause, message, spans }) => {
     shown.push(render([
       message,
@@ -36,33 +35,7 @@ const watched = () => {
       List.toArray(spans)
     ]))
   })
-  const tracer = Tracer.make({
-    span: (name, parent, context, links, startTime, kind, options) => {
-      const attributes = new Map<string, unknown>(Object.entries(options?.attributes ?? {}))
-      const span: Tracer.Span = {
-        _tag: "Span",
-        spanId: String(spans.length),
-        traceId: "trace",
-        name,
-        parent,
-        context,
-        status: { _tag: "Started", startTime },
-        attributes,
-        links,
-        sampled: true,
-        kind,
-        end: (_, exit) => {
-          shown.push(render([name, attributes, pretty(exit)]))
-        },
-        attribute: (key, value) => attributes.set(key, value),
-        event: (event, _, attributes) => shown.push(render([event, attributes])),
-        addLinks: () => undefined
-      }
-      spans.push(span)
-      return span
-    },
-    context: (execution) => execution()
-  })
+  const { spans, tracer } = recordingTracer((seen) => shown.push(render(seen)))
   const watch = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     effect.pipe(
       Effect.withTracer(tracer),

@@ -148,6 +148,18 @@ describe("a live setting", () => {
       assert.isTrue(Option.isNone((yield* manager.status).rejected))
     }).pipe(scenario))
 
+  it.effect("goes on after an error that cannot be shown", () =>
+    Effect.gen(function*() {
+      const manager = yield* ConfigManager.make({
+        ...limits,
+        validate: ({ requests }) => requests !== 2 || Effect.fail({ above: 1n }),
+        onUpdate: ({ requests }) => requests === 3 ? Effect.die(Object.create(null)) : Effect.void
+      })
+      for (const requests of [2, 3]) yield* isRejected(manager, yield* put(json(requests)))
+      yield* put(json(4))
+      yield* isNow(manager, 4)
+    }).pipe(scenario))
+
   it.effect("goes back to the default also from a value that is refused", () =>
     Effect.gen(function*() {
       yield* put(json(2))
@@ -213,6 +225,9 @@ describe("bad input", () => {
       yield* refused({ updateTimeout: "0 seconds" }, "updateTimeout")
       yield* refused({ snapshotFile: "" }, "snapshotFile")
       yield* refused({ snapshotFile: "a\0b" }, "snapshotFile")
+      yield* refused({ snapshotFile: 1 as any }, "snapshotFile")
+      yield* refused({ env: undefined as any }, "env")
+      yield* refused({ validate: () => Effect.fail({ above: 1n }) }, "default")
       yield* refused({ validate: () => false }, "default")
       const error = yield* Effect.flip(ConfigManager.make({ ...limits, validate: () => Effect.fail("too low") }))
       assert.strictEqual(error.message, "Invalid default: is refused: too low")
@@ -299,6 +314,18 @@ describe("the keys of a live setting", () => {
       yield* isNow(manager, 1)
       assert.strictEqual((yield* etcd.usage).watchers, 1)
     }).pipe(scenario))
+
+  it.effect("stand where Config has them, without being told", () =>
+    Effect.gen(function*() {
+      yield* put(json(2), `/settings/${key}`)
+      yield* put(json(3), `/other/${key}`)
+      const manager = yield* ConfigManager.make(limits)
+      assert.deepStrictEqual(yield* manager.current, { requests: 2 })
+      yield* Config.set(manager.key, Limits, { requests: 4 })
+      yield* isNow(manager, 4)
+      const other = yield* ConfigManager.make({ ...limits, prefix: "/other" })
+      assert.deepStrictEqual(yield* other.current, { requests: 3 })
+    }).pipe(Effect.scoped, Effect.provide(Config.layer({ prefix: "/settings" })), scenario))
 
   it.effect("are watched at the next revision, without a read for each change of the first", () =>
     Effect.gen(function*() {

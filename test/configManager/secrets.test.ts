@@ -3,16 +3,15 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import * as ConfigManager from "../../src/ConfigManager.js"
 import { scenario } from "../support/memory.js"
+import { recordingTracer } from "../support/recordingTracer.js"
 import { id, isRejected, put } from "./support.js"
 
 const secret = "hunter2"
@@ -28,38 +27,6 @@ const views = (seen: unknown): ReadonlyArray<string> => [
   inspect(seen, { depth: Infinity, showHidden: true }),
   JSON.stringify(seen, (_, value: unknown) => typeof value === "bigint" ? String(value) : value)
 ]
-
-/** Keeps all that spans are given. */
-const recording = (spans: Array<unknown>) =>
-  Tracer.make({
-    span: (name, parent, context, links, startTime, kind, options) => {
-      const attributes = new Map<string, unknown>(Object.entries(options?.attributes ?? {}))
-      spans.push([name, attributes])
-      return {
-        _tag: "Span",
-        spanId: String(spans.length),
-        traceId: "trace",
-        name,
-        parent,
-        context,
-        status: { _tag: "Started", startTime },
-        attributes,
-        links,
-        sampled: true,
-        kind,
-        end: (_, exit) => {
-          attributes.set(
-            "exit",
-            Exit.isFailure(exit) ? Cause.pretty(exit.cause, { renderErrorCause: true }) : exit.value
-          )
-        },
-        attribute: (key, value) => attributes.set(key, value),
-        event: (name, _, more) => attributes.set(name, more),
-        addLinks: () => undefined
-      }
-    },
-    context: (execution) => execution()
-  })
 
 describe("a secret", () => {
   it.effect("is in no log, span, status or error, whoever refuses it and whatever they say", () =>
@@ -99,7 +66,7 @@ describe("a secret", () => {
         shown.push(yield* Effect.flip(ConfigManager.make({ ...account, validate: () => Effect.die(secret) })))
       }).pipe(
         Effect.scoped,
-        Effect.withTracer(recording(spans)),
+        Effect.withTracer(recordingTracer((seen) => spans.push(seen)).tracer),
         Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
         Logger.withMinimumLogLevel(LogLevel.All)
       )

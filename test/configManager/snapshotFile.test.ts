@@ -7,11 +7,12 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as TestServices from "effect/TestServices"
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises"
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as ConfigManager from "../../src/ConfigManager.js"
 import { TestEtcd } from "../../src/testing.js"
+import * as inRealTime from "../grpc/support.js"
 import { scenario, settle, whileTimePasses } from "../support/memory.js"
 import {
   becomes,
@@ -39,13 +40,7 @@ const file = Effect.map(folder, (path) => Path.join(path, "limits.json"))
 
 /** The disk takes real time. */
 const until = (what: string, condition: Effect.Effect<boolean>) =>
-  Effect.gen(function*() {
-    for (let i = 0; i < 1_000; i++) {
-      if (yield* condition) return
-      yield* TestServices.provideLive(Effect.sleep("5 millis"))
-    }
-    assert.fail(`never: ${what}`)
-  })
+  TestServices.provideLive(inRealTime.until(what, condition))
 
 const written = ({ status }: ConfigManager.ConfigManager<Limits>, version: bigint) =>
   until(
@@ -194,6 +189,28 @@ describe("the snapshot file", () => {
       yield* isNow(manager, 1)
     }).pipe(Effect.scoped, scenario))
 
+  it.effect("is waited for no longer than an update when etcd's value cannot be interrupted", () =>
+    Effect.gen(function*() {
+      const snapshotFile = yield* file
+      yield* earlier(snapshotFile, 2)
+      yield* put(json(3))
+      const latch = yield* Effect.makeLatch()
+      const manager = yield* whileTimePasses(
+        ConfigManager.make({
+          ...limits,
+          snapshotFile,
+          updateTimeout: "2 seconds",
+          onUpdate: ({ requests }) => requests === 3 ? Effect.uninterruptible(latch.await) : Effect.void
+        }),
+        "5 seconds"
+      )
+      assert.strictEqual((yield* manager.status).source, "default")
+      // Its turn comes all the same.
+      yield* latch.open
+      yield* isNow(manager, 2)
+      assert.strictEqual((yield* manager.status).source, "snapshot")
+    }).pipe(Effect.scoped, scenario))
+
   it.effect("leaves the reason of etcd's value to be seen when it is refused as well", () =>
     Effect.gen(function*() {
       const snapshotFile = yield* file
@@ -295,6 +312,38 @@ describe("the snapshot file", () => {
       }).pipe(Effect.scoped, scenario))
   }
 
+  it.effect("that cannot be read is left alone, as it may be anybody's, until it can", () =>
+    Effect.gen(function*() {
+      const snapshotFile = yield* file
+      yield* promise(() => symlink("limits.json", snapshotFile))
+      const version = yield* put(json(2))
+      const { layer, lines } = yield* warnings
+      yield* Effect.gen(function*() {
+        const manager = yield* ConfigManager.make({ ...limits, snapshotFile })
+        assert.match(yield* problem(manager), /cannot be read: ELOOP/)
+        yield* Effect.repeatN(TestServices.provideLive(Effect.sleep("5 millis")), 20)
+        assert.isTrue((yield* promise(() => lstat(snapshotFile))).isSymbolicLink())
+        yield* promise(() => rm(snapshotFile))
+        yield* Effect.raceFirst(written(manager, version), Effect.forever(TestClock.adjust("1 second")))
+        assert.strictEqual(yield* problem(manager), "none")
+      }).pipe(Effect.scoped, Effect.provide(layer))
+      assert.lengthOf(lines, 1)
+      // Somebody else's that could not be read at first.
+      yield* promise(() => rm(snapshotFile))
+      yield* promise(() => symlink("limits.json", snapshotFile))
+      const manager = yield* ConfigManager.make({ ...limits, snapshotFile })
+      yield* promise(() => rm(snapshotFile))
+      yield* promise(() => writeFile(snapshotFile, "key: value"))
+      yield* Effect.raceFirst(
+        until("it is seen", Effect.map(problem(manager), (problem) => problem.includes("it is no snapshot"))),
+        Effect.forever(TestClock.adjust("1 second"))
+      )
+      yield* put(json(3))
+      yield* isNow(manager, 3)
+      yield* longPass
+      assert.strictEqual(yield* promise(() => readFile(snapshotFile, "utf8")), "key: value")
+    }).pipe(Effect.scoped, scenario))
+
   it.effect("that cannot be written harms nothing, is told of, and is written when it can", () =>
     Effect.gen(function*() {
       const inside = Path.join(yield* folder, "none")
@@ -342,20 +391,16 @@ describe("the snapshot file", () => {
     Effect.gen(function*() {
       const snapshotFile = yield* file
       const manager = yield* ConfigManager.make({ ...limits, snapshotFile })
-      const versions = new Set<bigint>()
-      const look = Effect.map(manager.status, ({ snapshot }) => {
-        const saved = Option.flatMap(snapshot, ({ saved }) => saved)
-        if (Option.isSome(saved)) versions.add(saved.value.version)
-      })
+      const found = new Set<string>()
+      // As long as the disk takes.
+      const look = Effect.map(promise(() => readFile(snapshotFile, "utf8")), (text) => found.add(text))
       yield* written(manager, yield* put(json(2)))
-      yield* look
       for (let i = 3; i < 200; i++) {
         yield* put(json(i))
         yield* isNow(manager, i)
-        yield* TestServices.provideLive(Effect.sleep("1 millis"))
         yield* look
       }
-      assert.strictEqual(versions.size, 1)
+      assert.strictEqual(found.size, 1)
       const last = (yield* manager.status).version
       yield* TestClock.adjust("1 second")
       yield* written(manager, last)

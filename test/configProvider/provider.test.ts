@@ -172,7 +172,13 @@ describe("Effect's Config", () => {
 
   it.effect("says what is missing, and what is wrong", () =>
     Effect.gen(function*() {
-      yield* putAll({ "database/port": "many", bytes: "", object: "{\"a\":1}" })
+      yield* putAll({
+        "database/port": "many",
+        object: "{\"a\":1}",
+        list: "[\"a\"]",
+        empty: "{}",
+        nothing: "null"
+      })
       const etcd = yield* TestEtcd
       yield* etcd.putKey("/config/app/bytes", Uint8Array.of(0xff))
       assert.strictEqual(
@@ -185,11 +191,23 @@ describe("Effect's Config", () => {
         "(Invalid data at database.port: \"Expected a number value but received \"many\"\")",
         "a default is for what is missing"
       )
-      for (const name of ["none", "object", "bytes", "database"]) {
+      for (
+        const [name, other] of Object.entries({
+          object: "an object",
+          list: "a list",
+          bytes: "bytes that are not UTF-8"
+        })
+      ) {
+        assert.strictEqual(
+          yield* failure(Config.withDefault(Config.string(name), "default")),
+          `(Invalid data at ${name}: "Expected a single value, and /config/app/${name} has ${other}")`
+        )
+      }
+      for (const name of ["none", "nothing", "empty", "database"]) {
         const error = yield* Effect.flip(read(Config.string(name)))
         assert.isTrue(ConfigError.isConfigError(error) && ConfigError.isMissingDataOnly(error), name)
         assert.strictEqual(yield* read(Config.withDefault(Config.string(name), "default")), "default")
-        assert.deepStrictEqual(yield* read(Config.option(Config.string(name))), Option.none())
+        assert.isTrue(Option.isNone(yield* read(Config.option(Config.string(name)))))
       }
     }).pipe(scenario))
 
@@ -268,10 +286,16 @@ describe("a provider", () => {
       const etcd = yield* TestEtcd
       yield* etcd.putKey("/config/application/a", "not mine")
       yield* etcd.putKey("/other/x/a", "mine")
-      const a = Config.option(Config.string("a"))
-      assert.deepStrictEqual(yield* read(a), Option.none())
+      const a = Config.withDefault(Config.string("a"), "none")
+      assert.strictEqual(yield* read(a), "none")
       const other = yield* Settings.provider("x/", { configPrefix: "/other" })
-      assert.deepStrictEqual(yield* other.load(a), Option.some("mine"))
+      assert.strictEqual(yield* other.load(a), "mine")
+      // What Config says counts as well.
+      const service = Settings.layer({ prefix: "/other" })
+      const same = yield* Effect.provide(Settings.provider("x"), service)
+      assert.strictEqual(yield* same.load(a), "mine")
+      const first = yield* Effect.provide(Stream.runHead(Settings.changes("x", a)), service)
+      assert.deepStrictEqual(Option.getOrThrow(first), Either.right("mine"))
       const all = yield* Settings.provider("")
       assert.strictEqual(yield* all.load(Config.string("application/a")), "not mine")
     }).pipe(scenario))
@@ -422,6 +446,43 @@ describe("changes of a Config", () => {
       assert.include(yield* next, "(Invalid data at database.port")
       yield* putAll({ "database/port": "2" })
       assert.strictEqual(yield* next, "{\"host\":\"a\",\"port\":2}")
+    }).pipe(scenario))
+
+  it.effect("are told when there is something that is no value of its kind, or that it is empty", () =>
+    Effect.gen(function*() {
+      const orElse = ConfigProvider.fromMap(new Map([["hosts", "x"]]))
+      const hosts = Config.withDefault(Config.array(Config.string(), "hosts"), [])
+      const seen = yield* Queue.unbounded<string>()
+      yield* Effect.forkScoped(
+        Stream.runForEach(
+          Settings.changes("app", hosts, { orElse }),
+          (result) => Queue.offer(seen, Either.match(result, { onLeft: String, onRight: (names) => names.join() }))
+        )
+      )
+      const next = whileTimePasses(Queue.take(seen))
+      const texts = yield* Queue.unbounded<string>()
+      yield* Effect.forkScoped(
+        Stream.runForEach(
+          Settings.changes("app", Config.withDefault(Config.string("hosts"), "none"), { orElse }),
+          (result) => Queue.offer(texts, Either.merge(Either.mapLeft(result, String)))
+        )
+      )
+      const nextText = whileTimePasses(Queue.take(texts))
+      assert.strictEqual(yield* next, "x")
+      assert.strictEqual(yield* nextText, "x")
+      yield* put("hosts", "{}")
+      assert.strictEqual(yield* nextText, "none")
+      yield* put("hosts", "{\"b\":1}")
+      assert.match(yield* nextText, / has an object/)
+      yield* Queue.take(seen)
+      yield* Queue.take(seen)
+      yield* put("hosts", "[]")
+      assert.strictEqual(yield* nextText, "none")
+      assert.strictEqual(yield* next, "")
+      yield* put("hosts", "{\"a\":1}")
+      assert.match(yield* next, /Invalid data at hosts.* has an object/)
+      yield* put("hosts", "null")
+      assert.strictEqual(yield* next, "x")
     }).pipe(scenario))
 
   it.effect("are of one revision each", () =>

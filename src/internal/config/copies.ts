@@ -72,6 +72,8 @@ class Followed {
   /** What is there, as far as this process knows. */
   present(snapshot: Snapshot): Entries.Stored | undefined {
     if (snapshot !== this.#seen) {
+      // What was learnt since the new history began is taken for that of the old one.
+      if (snapshot.epoch !== (this.#seen?.epoch ?? 0)) this.isConfirmed = false
       this.#seen = snapshot
       this.#stored = Option.getOrUndefined(HashMap.get(snapshot.entries, Mirror.indexKey(this.name)))
     }
@@ -202,11 +204,11 @@ export const make = (
       if (mirror === undefined) return fromQuorum(key, schema, followed)
       return Effect.flatMap(mirror.state, (state) => {
         // There is no copy yet, or etcd refuses one.
-        if (state._tag === "Loading" || (state._tag === "Following" && !followed.isConfirmed)) {
-          return fromQuorum(key, schema, followed)
-        }
+        if (state._tag === "Loading") return fromQuorum(key, schema, followed)
         return Effect.flatMap(mirror.snapshot, (snapshot) => {
-          const known = decode(key, schema, followed, followed.present(snapshot))
+          const present = followed.present(snapshot)
+          if (state._tag === "Following" && !followed.isConfirmed) return fromQuorum(key, schema, followed)
+          const known = decode(key, schema, followed, present)
           return state._tag === "Following"
             ? known
             : Effect.map(known, (known) => ({ ...known, staleSinceMillis: state.sinceMillis }))

@@ -3,19 +3,21 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import type * as Schema from "effect/Schema"
+import * as Schema from "effect/Schema"
 import { DecodeError, EncodeError, UnsupportedSchema } from "../../ConfigError.js"
 import type { Change } from "../../Mirror.js"
 import type { KeyValue } from "../../Txn.js"
 import * as Codec from "./codec.js"
 import type { Kept } from "./history.js"
 import type { NotJson } from "./json.js"
+import { notJson } from "./json.js"
 import type { ConfigEvent, Entry, HistoryEntry, InvalidEntry, Version, Versioned } from "./model.js"
 
 /** To make a codec costs more than to decode a small value by it. */
 const codecs = new WeakMap<object, unknown>()
 
 const codecOf = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Codec.Codec<A, R>, NotJson> => {
+  if (!Schema.isSchema(schema)) return Either.left(notJson([], "nothing: this is no schema of effect"))
   // What is kept under a schema was made from it.
   const known = codecs.get(schema) as Either.Either<Codec.Codec<A, R>, NotJson> | undefined
   if (known !== undefined) return known

@@ -10,8 +10,8 @@ import * as Tree from "./providerTree.js"
 
 type Flat = ConfigProvider.ConfigProvider.Flat
 
-/** Told of everything that is read: the path, and what is there. */
-export type OnRead = (path: ReadonlyArray<string>, found: string | ReadonlyArray<string> | undefined) => void
+/** Told of everything that is read: the path, and all that counts of what is there. */
+export type OnRead = (path: ReadonlyArray<string>, found: ReadonlyArray<string | boolean | undefined>) => void
 
 export interface Source {
   /** Where the tree stands, for errors. */
@@ -32,11 +32,15 @@ const flat = (tree: Effect.Effect<Tree.Node>, { orElse, place }: Source, onRead:
     split: boolean
   ): Effect.Effect<Array<A>, ConfigError.ConfigError> => {
     const found = Tree.find(root, path)
-    onRead(path, found?.text)
+    onRead(path, [found?.text, found?.other, found?.decided === true])
     if (found?.text !== undefined) {
       // Commas separate what is a list only by them: an item of a list is whole.
       const texts = split && !Tree.isList(path) ? found.text.split(",").map((item) => item.trim()) : [found.text]
       return Either.mapLeft(Either.all(texts.map((text) => primitive.parse(text))), ConfigError.prefixed([...path]))
+    }
+    if (found?.other !== undefined) {
+      const problem = `Expected a single value, and ${place}${path.join("/")} has ${found.other}`
+      return Effect.fail(ConfigError.InvalidData([...path], problem))
     }
     const missing = ConfigError.MissingData([...path], `Expected ${place}${path.join("/")} to exist in etcd`)
     return orElse === undefined || found?.decided === true
@@ -54,7 +58,7 @@ const flat = (tree: Effect.Effect<Tree.Node>, { orElse, place }: Source, onRead:
   ): Effect.Effect<HashSet.HashSet<string>, ConfigError.ConfigError> => {
     const found = Tree.find(root, path)
     const names = Array.from(found?.children.keys() ?? [])
-    onRead(path, names)
+    onRead(path, [found?.decided === true, ...names])
     const own = HashSet.fromIterable(names)
     // Lists are not mixed.
     return orElse === undefined || found?.decided === true || Tree.isList(names)
@@ -105,7 +109,7 @@ export const evaluate = <A>(
   Effect.suspend(() => {
     const reads: Array<unknown> = []
     const onRead: OnRead = (path, found) => {
-      reads.push(path, found ?? null)
+      reads.push(path, found)
     }
     return Effect.map(Effect.either(load(config, tree, source, onRead)), (result) => ({
       result,

@@ -31,9 +31,11 @@ export interface ProviderOptions {
    * none, and then a start without etcd fails.
    */
   readonly orElse?: ConfigProvider.ConfigProvider | undefined
-  /** What all keys of `Config` begin with in etcd, if it is not the default: `configPrefix` of `Coord.layer`. */
+  /** What all keys begin with in etcd. Default: that of the `Config` that is provided, if one is; else `/config`. */
   readonly configPrefix?: string | undefined
 }
+
+export type Placed = ProviderOptions & { readonly configPrefix: string }
 
 interface Followed {
   readonly mirror: Mirror.Mirror
@@ -45,7 +47,7 @@ interface Followed {
 
 const follow = (
   prefix: string,
-  { configPrefix = "/config", orElse, timeout = "5 seconds" }: ProviderOptions
+  { configPrefix, orElse, timeout = "5 seconds" }: Placed
 ): Effect.Effect<Followed, InvalidArgument | EtcdError, EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
@@ -83,14 +85,14 @@ const follow = (
 
 export const provider = (
   prefix: string,
-  options: ProviderOptions
+  options: Placed
 ): Effect.Effect<ConfigProvider.ConfigProvider, InvalidArgument | EtcdError, EtcdClient | Scope.Scope> =>
   Effect.map(follow(prefix, options), ({ source, tree }) => Provider.make(tree, source))
 
 export const changes = <A>(
   prefix: string,
   config: EffectConfig.Config<A>,
-  options: ProviderOptions
+  options: Placed
 ): Stream.Stream<Either.Either<A, ConfigError.ConfigError>, InvalidArgument | EtcdError, EtcdClient> =>
   Stream.unwrapScoped(Effect.map(follow(prefix, options), ({ mirror, source, tree, treeOf }) =>
     // What another provider says until there is a copy, or the first copy.

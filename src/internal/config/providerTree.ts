@@ -10,6 +10,8 @@ import * as Json from "./json.js"
 export interface Node {
   /** The value, if it is a single one: as Effect's `Config` reads it. */
   text: string | undefined
+  /** What stands here that is no single value. */
+  other: string | undefined
   /** Whether a value says what is here: else it is only on the way to others. */
   decided: boolean
   readonly children: Map<string, Node>
@@ -18,7 +20,7 @@ export interface Node {
 /** Deeper than any setting. */
 const maxDepth = 256
 
-const node = (): Node => ({ text: undefined, decided: false, children: new Map() })
+const node = (): Node => ({ text: undefined, other: undefined, decided: false, children: new Map() })
 
 export const empty: Node = node()
 
@@ -37,19 +39,25 @@ const itemPattern = /^\[\d+\]$/
 
 export const isList = (names: Iterable<string>): boolean => Array.from(names).some((name) => itemPattern.test(name))
 
-const set = (at: Node, value: unknown, depth: number): void => {
+const clear = (at: Node): void => {
   at.text = undefined
+  at.other = undefined
   at.children.clear()
+}
+
+const set = (at: Node, value: unknown, depth: number): void => {
+  clear(at)
   // The same as no value.
   at.decided = value !== null
   if (typeof value !== "object" || value === null) {
     if (value !== null) at.text = String(value)
     return
   }
-  if (depth > maxDepth) return
   const fields = Array.isArray(value)
     ? value.map((item, index) => [itemName(index), item] as const)
     : Object.entries(value)
+  if (fields.length > 0) at.other = Array.isArray(value) ? "a list" : "an object"
+  if (depth > maxDepth) return
   for (const [name, item] of fields) set(child(at, name), item, depth + 1)
 }
 
@@ -77,6 +85,11 @@ export const make = (kvs: Iterable<KeyValue>, nameOf: (key: Uint8Array) => strin
     const at = namesOf(nameOf(key)).reduce(child, root)
     const text = textOf(value)
     if (Option.isSome(text)) set(at, contentOf(text.value), 0)
+    else {
+      clear(at)
+      at.decided = true
+      at.other = "bytes that are not UTF-8"
+    }
   }
   return root
 }

@@ -11,7 +11,7 @@ import type { RevisionError } from "./model.js"
 type Client = EtcdClient["Type"]
 
 export const validate = (argument: string, revision: bigint): Effect.Effect<void, InvalidArgument> =>
-  revision > 0n
+  typeof revision === "bigint" && revision > 0n
     ? Effect.void
     : new InvalidArgument({ argument, value: String(revision), problem: "must be 1 or above" })
 

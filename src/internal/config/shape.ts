@@ -219,7 +219,8 @@ const at = (root: AST.AST, path: ReadonlyArray<string>): ReadonlyArray<Candidate
     }
   }
   return path.reduce<ReadonlyArray<Candidate>>(
-    (candidates, name) => candidates.flatMap((candidate) => children(candidate, name)).flatMap(flatten),
+    // Each once: those of a recursive union would be more at every level.
+    (candidates, name) => [...new Set(candidates.flatMap((candidate) => children(candidate, name)))].flatMap(flatten),
     flatten(root)
   )
 }

@@ -27,7 +27,7 @@ interface Prepared {
 const opOf = <R>(
   name: string,
   step: Step<R>
-): Effect.Effect<Pick<Prepared, "op" | "left">, UnsupportedSchema | EncodeError, R> => {
+): Effect.Effect<Pick<Prepared, "op" | "left">, InvalidArgument | UnsupportedSchema | EncodeError, R> => {
   switch (step._tag) {
     case "Put":
       return Effect.map(step.encoded, (text) => ({
@@ -37,7 +37,8 @@ const opOf = <R>(
     case "Remove":
       return Effect.succeed({ op: Txn.del({ key: name }), left: { value: undefined } })
     case "Check":
-      return Effect.succeed({ op: undefined, left: undefined })
+      // Left out, as a caller without types may do, it would check nothing.
+      return Effect.as(validateVersion("version", step.version), { op: undefined, left: undefined })
   }
 }
 

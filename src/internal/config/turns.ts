@@ -44,7 +44,6 @@ class Line {
   #present = 0
   #arrivals = 0
   #known: { readonly stored: Stored; readonly arrivals: number } | undefined
-  #sentAfter = 0
 
   enter(): Ticket {
     const ticket = { number: ++this.#arrivals, called: Deferred.unsafeMake<void>(FiberId.none) }
@@ -75,14 +74,15 @@ class Line {
   }
 
   turn({ number }: Ticket): Turn {
+    let sentAfter = 0
     return {
       // What was written before somebody came may be overtaken by what that one has heard of.
       known: () => this.#known !== undefined && number <= this.#known.arrivals ? this.#known.stored : undefined,
       sending: () => {
-        this.#sentAfter = this.#arrivals
+        sentAfter = this.#arrivals
       },
       wrote: (stored) => {
-        this.#known = { stored, arrivals: this.#sentAfter }
+        this.#known = { stored, arrivals: sentAfter }
       },
       open: () => this.callAll()
     }

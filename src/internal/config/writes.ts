@@ -66,9 +66,9 @@ export const kvOf = (read: OpResponse | undefined): KeyValue | undefined =>
 export const versionOf = (read: OpResponse | undefined): Version => kvOf(read)?.modRevision ?? 0n
 
 export const validateVersion = (argument: string, version: Version): Effect.Effect<void, InvalidArgument> =>
-  version >= 0n
+  typeof version === "bigint" && version >= 0n
     ? Effect.void
-    : new InvalidArgument({ argument, value: String(version), problem: "must be 0 (no value) or above" })
+    : new InvalidArgument({ argument, value: String(version), problem: "must be a bigint, 0 (no value) or above" })
 
 export const make = (client: EtcdClient["Type"], attempts: Attempts, names: Names, wrote: Wrote): Writes => {
   const commit: Writes["commit"] = ({ compare, guard, reads: own = [], success }) =>

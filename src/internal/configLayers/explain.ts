@@ -76,6 +76,9 @@ const name = (segment: string): string => /^[\w-]+$/.test(segment) ? segment : J
 
 const where = ({ key, version }: LayerVersion): string => `${key} @${version}`
 
+/** What is longer does not make its column wider, or one long text would be paid for on every line. */
+const maxWidth = 60
+
 /** One line for each value, in columns. */
 export const format = (explanations: ReadonlyArray<Explanation>): string => {
   const rows = [
@@ -87,7 +90,9 @@ export const format = (explanations: ReadonlyArray<Explanation>): string => {
       overrides.map((said) => `${said.shown} of ${where(said)}`).join(", ")
     ])
   ]
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
+  const widths = rows[0].map((_, column) =>
+    rows.reduce((width, row) => Math.max(width, Math.min(maxWidth, row[column].length)), 0)
+  )
   return rows
     .map((row) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd())
     .join("\n")

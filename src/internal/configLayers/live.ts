@@ -1,18 +1,21 @@
 /** Settings that follow their layers: the last that could be used count. */
 import type * as Arr from "effect/Array"
-import type * as Duration from "effect/Duration"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { LayersInvalid } from "../../ConfigError.js"
+import { LayersInvalid } from "../../ConfigError.js"
 import { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import * as Mirror from "../../Mirror.js"
 import { inBackground } from "../background.js"
+import * as Bounded from "../bounded.js"
+import * as Latest from "../latest.js"
 import * as First from "../mirror/first.js"
-import * as Latest from "./latest.js"
 import type { ConfigLayers, LayersEvent } from "./model.js"
 import type { LayerKey, Reading } from "./reading.js"
 import { readings } from "./reading.js"
@@ -24,17 +27,23 @@ interface State<A> {
   readonly applied: Resolved<A> | undefined
   /** What became of the newest reading. */
   readonly event: LayersEvent<A> | undefined
-  /** etcd does not let the layers be read. */
-  readonly refused: EtcdError | undefined
 }
 
-type Outcome<A> = Either.Either<Resolved<A>, LayersInvalid | EtcdError>
+export interface Times {
+  /** How long those who ask wait for the first reading. */
+  readonly timeout: Duration.Duration
+  /** How long the decoding of a reading may take. */
+  readonly updateTimeout: Duration.Duration
+}
 
-/** @param timeout how long those who ask wait for the first reading */
+/** What is wrong with a reading whose decoding failed with nothing that a schema says. */
+const undecoded = ({ layers, revision }: Reading, problem: string): LayersInvalid =>
+  new LayersInvalid({ layers, revision, problems: [{ path: [], problem }] })
+
 export const make = <A, R>(
   keys: Arr.NonEmptyReadonlyArray<LayerKey>,
   decoder: Decoder<A, R>,
-  timeout: Duration.Duration
+  { timeout, updateTimeout }: Times
 ): Effect.Effect<ConfigLayers<A>, never, R | EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
@@ -42,49 +51,58 @@ export const make = <A, R>(
     const mirror = yield* others.length === 0
       ? Mirror.make({ key: only.etcdKey })
       : Mirror.makeKeys(keys.map(({ etcdKey }) => etcdKey))
-    const latest = Latest.make<State<A>>({ applied: undefined, event: undefined, refused: undefined })
+    const latest = Latest.make<State<A>>({ applied: undefined, event: undefined })
     yield* Effect.addFinalizer(() => Effect.sync(latest.end))
 
     const reject = (error: LayersInvalid): Effect.Effect<void> =>
       Effect.zipRight(
-        Effect.sync(() => latest.set({ ...latest.get(), event: { _tag: "Invalid", error }, refused: undefined })),
+        Effect.sync(() => latest.set({ ...latest.get(), event: { _tag: "Invalid", error } })),
         Effect.logWarning(`${error.message}; what counted before still does`)
       )
 
-    const take = (reading: Reading): Effect.Effect<void, never, R> =>
-      Effect.matchEffect(resolve(decoder, reading), {
-        onFailure: reject,
-        onSuccess: (applied) =>
-          Effect.sync(() =>
-            latest.set({ applied, event: { _tag: "Applied", settings: applied.settings }, refused: undefined })
-          )
-      })
+    const apply = (applied: Resolved<A>): Effect.Effect<void> =>
+      Effect.sync(() => latest.set({ applied, event: { _tag: "Applied", settings: applied.settings } }))
 
-    yield* Stream.runForEach(readings(mirror, keys), take).pipe(
-      // The mirror tries again; those who wait for the first reading hear of it.
-      Effect.catchAll((refused) => Effect.sync(() => latest.set({ ...latest.get(), refused }))),
-      Effect.forever,
+    const take = (reading: Reading): Effect.Effect<void, never, R> =>
+      Effect.flatMap(Bounded.run(resolve(decoder, reading), updateTimeout), ({ ended, exit }) =>
+        Effect.zipRight(
+          Option.match(exit, {
+            onNone: () => reject(undecoded(reading, `it was not decoded within ${Duration.format(updateTimeout)}`)),
+            onSome: Exit.matchEffect({
+              onFailure: (cause) =>
+                reject(Option.getOrElse(
+                  Cause.failureOption(cause),
+                  () => undecoded(reading, "its decoding ended with a defect, or was interrupted")
+                )),
+              onSuccess: apply
+            })
+          }),
+          // There is never more than one under way.
+          ended
+        ))
+
+    // Refused at first: the mirror tries again, with pauses.
+    yield* Stream.runForEach(Stream.retry(readings(mirror, keys), Schedule.forever), take).pipe(
+      Effect.ignore,
       Effect.interruptible,
       inBackground("config/layers"),
       Effect.forkScoped
     )
 
-    const outcome = ({ applied, event, refused }: State<A>): Outcome<A> | undefined =>
+    const outcome = ({ applied, event }: State<A>): Effect.Effect<Resolved<A>, LayersInvalid> | undefined =>
       applied !== undefined
-        ? Either.right(applied)
+        ? Effect.succeed(applied)
         : event?._tag === "Invalid"
-        ? Either.left(event.error)
-        : refused !== undefined
-        ? Either.left(refused)
+        ? Effect.fail(event.error)
         : undefined
 
-    const resolved = Effect.suspend(() => {
-      const present = outcome(latest.get())
-      return present ?? Effect.flatMap(
-        First.within(client, mirror, latest.await(outcome), timeout, only.etcdKey),
-        Option.getOrElse((): Effect.Effect<Resolved<A>, LayersInvalid | EtcdError> => Effect.interrupt)
+    const resolved = Effect.suspend((): Effect.Effect<Resolved<A>, LayersInvalid | EtcdError> =>
+      outcome(latest.get()) ?? Effect.zipRight(
+        First.within(client, mirror, mirror.ready, timeout, only.etcdKey),
+        // What was read is decoded within its time.
+        Effect.flatMap(latest.await(outcome), Option.getOrElse(() => Effect.interrupt))
       )
-    })
+    )
 
     const settings = Effect.map(resolved, ({ settings }) => settings)
 

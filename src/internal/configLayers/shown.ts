@@ -20,6 +20,7 @@ type Place =
   | { readonly _tag: "Object"; readonly ast: AST.TypeLiteral; readonly secrets: ReadonlySet<PropertyKey> }
 
 const secret: Place = { _tag: "Secret" }
+const secretAst = Schema.RedactedFromSelf(Schema.Unknown).ast
 
 const holdsSecret = (ast: AST.AST): boolean => Shape.of(ast).isSecret
 
@@ -36,64 +37,68 @@ const becomingSecret = (
   }))
 }
 
-const placesBehind = (ast: AST.Transformation): ReadonlyArray<Place> => {
-  // What a class is decoded to has the properties of its fields.
-  const fields = AST.getAnnotation<AST.AST>(AST.SurrogateAnnotationId)(ast)
-  if (Option.isSome(fields)) return placesOf(fields.value)
-  const { from, to, transformation } = ast
-  if (!holdsSecret(to)) return placesOf(from)
+const objectBehind = ({ from, to, transformation }: AST.Transformation): Place =>
   // Where a secret comes out, nobody can say what it is made of; unless property becomes property.
-  return AST.isTypeLiteralTransformation(transformation) && AST.isTypeLiteral(from)
-    ? [{
-      _tag: "Object",
-      ast: from,
-      secrets: becomingSecret(from, to, transformation.propertySignatureTransformations)
-    }]
-    : [secret]
-}
+  AST.isTypeLiteralTransformation(transformation) && AST.isTypeLiteral(from)
+    ? { _tag: "Object", ast: from, secrets: becomingSecret(from, to, transformation.propertySignatureTransformations) }
+    : secret
 
-const placesOf = (ast: AST.AST): ReadonlyArray<Place> => {
-  switch (ast._tag) {
-    case "Union":
-      return ast.types.flatMap(placesOf)
-    case "Suspend":
-      return placesOf(ast.f())
-    case "Refinement":
-      return placesOf(ast.from)
-    case "Transformation":
-      return placesBehind(ast)
-    case "TupleType":
-      return [{ _tag: "Array", ast }]
-    case "TypeLiteral":
-      return [{ _tag: "Object", ast, secrets: new Set() }]
-    default:
-      return [holdsSecret(ast) ? secret : { _tag: "Whole", ast }]
+/** Each type once: those of a recursive union would be more at every level. */
+const placesOf = (asts: ReadonlyArray<AST.AST>): ReadonlyArray<Place> => {
+  const seen = new Set<AST.AST>()
+  const places = (ast: AST.AST): ReadonlyArray<Place> => {
+    if (seen.has(ast)) return []
+    seen.add(ast)
+    switch (ast._tag) {
+      case "Union":
+        return ast.types.flatMap(places)
+      case "Suspend":
+        return places(ast.f())
+      case "Refinement":
+        return places(ast.from)
+      case "Transformation": {
+        // What a class is decoded to has the properties of its fields.
+        const fields = AST.getAnnotation<AST.AST>(AST.SurrogateAnnotationId)(ast)
+        return Option.isSome(fields)
+          ? places(fields.value)
+          : holdsSecret(ast.to)
+          ? [objectBehind(ast)]
+          : places(ast.from)
+      }
+      case "TupleType":
+        return [{ _tag: "Array", ast }]
+      case "TypeLiteral":
+        return [{ _tag: "Object", ast, secrets: new Set() }]
+      default:
+        return [holdsSecret(ast) ? secret : { _tag: "Whole", ast }]
+    }
   }
+  return asts.flatMap(places)
 }
 
 /** Whether it says that anything may be in it. */
 const isOpen = (ast: AST.AST): boolean => AST.isUnknownKeyword(ast) || AST.isAnyKeyword(ast) || AST.isObjectKeyword(ast)
 
-const childrenOf = (place: Place, name: string): ReadonlyArray<Place> => {
+const childrenOf = (place: Place, name: string): ReadonlyArray<AST.AST> => {
   switch (place._tag) {
     case "Secret":
-      return [secret]
+      return [secretAst]
     case "Whole":
-      return isOpen(place.ast) ? [{ _tag: "Whole", ast: AST.unknownKeyword }] : []
+      return isOpen(place.ast) ? [AST.unknownKeyword] : []
     case "Array": {
       const element = place.ast.elements[Number(name)]
-      return (element === undefined ? place.ast.rest : [element]).flatMap(({ type }) => placesOf(type))
+      return (element === undefined ? place.ast.rest : [element]).map(({ type }) => type)
     }
     case "Object": {
       const own = place.ast.propertySignatures.find((property) => property.name === name)
-      if (own === undefined) return place.ast.indexSignatures.flatMap(({ type }) => placesOf(type))
-      return place.secrets.has(name) ? [secret] : placesOf(own.type)
+      if (own === undefined) return place.ast.indexSignatures.map(({ type }) => type)
+      return [place.secrets.has(name) ? secretAst : own.type]
     }
   }
 }
 
 const within = (places: ReadonlyArray<Place>, name: string): ReadonlyArray<Place> =>
-  places.flatMap((place) => childrenOf(place, name))
+  placesOf(places.flatMap((place) => childrenOf(place, name)))
 
 /** Whether it is of this type; what its own functions throw is a no. */
 const isOf = (ast: AST.AST, value: unknown): boolean => {
@@ -124,4 +129,4 @@ const show = (value: unknown, places: ReadonlyArray<Place>): string => {
 
 /** @param path where the value stands on the encoded side of the schema */
 export const shown = (schema: AST.AST, path: ReadonlyArray<string>, value: unknown): string =>
-  value === null ? "<removed>" : show(value, path.reduce(within, placesOf(schema)))
+  value === null ? "<removed>" : show(value, path.reduce(within, placesOf([schema])))

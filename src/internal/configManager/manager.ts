@@ -19,8 +19,8 @@ import type { Codec } from "../config/codec.js"
 import { textOf } from "../config/codec.js"
 import type { Version } from "../config/model.js"
 import { pauses } from "../keyWatch.js"
+import * as Latest from "../latest.js"
 import * as Attempt from "./attempt.js"
-import * as Cell from "./cell.js"
 import { goKeyOf } from "./keys.js"
 import type { ConfigManager, Rejection, Reloaded, Source as Origin, Status } from "./model.js"
 import { reasonOf } from "./reason.js"
@@ -78,7 +78,7 @@ export const make = <A, R>(
     const wake = (): void => void news.unsafeOffer(undefined)
 
     const none: Target = { source: "default", key, version: 0n, bytes: undefined }
-    const cell = Cell.make<State<A>>({
+    const cell = Latest.make<State<A>>({
       value: settings.default,
       turn: 0,
       target: none,
@@ -98,7 +98,7 @@ export const make = <A, R>(
       Effect.sync(() => {
         isClosed = true
         for (const waiting of [...reloads, ...served]) Deferred.unsafeDone(waiting, Effect.interrupt)
-        cell.close()
+        cell.end()
       })
     )
 
@@ -278,7 +278,11 @@ export const make = <A, R>(
       if (saved !== undefined) {
         snapshot = { source: "snapshot", key: saved.key, version: saved.version, bytes: toBytes(saved.value) }
         wake()
-        yield* Effect.ignore(Effect.exit(Effect.interruptible(Deferred.await(snapshotHandled))))
+        // Its turn comes late where what etcd had cannot be interrupted.
+        yield* Effect.raceFirst(
+          Effect.interruptible(Effect.exit(Deferred.await(snapshotHandled))),
+          Effect.interruptible(Effect.sleep(settings.updateTimeout))
+        )
       }
       if (problem !== undefined && !isConfirmed) {
         yield* Effect.logWarning(`${problem}: starts with ${describe(cell.get().target)}`)
@@ -334,7 +338,7 @@ export const make = <A, R>(
     return {
       key,
       current: Effect.sync(() => cell.get().value),
-      changes: Stream.map(cell.states((a, b) => a.turn === b.turn), ({ value }) => value),
+      changes: Stream.map(cell.stream((state) => state, (a, b) => a.turn === b.turn), ({ value }) => value),
       reload,
       status
     }

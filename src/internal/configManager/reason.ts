@@ -10,11 +10,20 @@ export const no = "it is not valid"
 
 const named = ({ message, name }: Cause.PrettyError): string => name === "Error" ? message : `${name}: ${message}`
 
+/** None where an error is nothing that can be told: `Cause` throws at an object with a bigint in it. */
+const errorsOf = (cause: Cause.Cause<unknown>): ReadonlyArray<Cause.PrettyError> => {
+  try {
+    return Cause.prettyErrors(cause)
+  } catch {
+    return []
+  }
+}
+
 const said = (cause: Cause.Cause<unknown>): string =>
-  Cause.prettyErrors(cause).map(named).join("; ") || "it failed without saying why"
+  errorsOf(cause).map(named).join("; ") || "it failed, and what with cannot be shown"
 
 const hidden = (cause: Cause.Cause<unknown>): string =>
-  `it failed with ${Cause.prettyErrors(cause).map(({ name }) => name).join(", ") || "nothing"} ` +
+  `it failed with ${errorsOf(cause).map(({ name }) => name).join(", ") || "something"} ` +
   "(what that says is hidden, as the schema holds secrets)"
 
 /** @param isSecret whether nothing may be passed on that somebody said of the value */

@@ -2,7 +2,7 @@
  * The last value that was applied, in a file: for a start without etcd.
  *
  * It is replaced as a whole, so that whoever reads it finds one value or another. It may hold secrets, and is readable by
- * its owner alone. A file that is no snapshot of this setting is not touched.
+ * its owner alone. A file that is no snapshot of this setting is not touched, nor one that cannot be read.
  */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -101,6 +101,8 @@ export const open = (
     const file = Path.resolve(path)
     let saved: (Saved & { readonly atMillis: number }) | undefined
     let problem: string | undefined
+    /** Nobody knows yet whose file it is. */
+    let isUnread = true
     /** The file is somebody else's. */
     let isForeign = false
     let mayExist = true
@@ -130,20 +132,25 @@ export const open = (
       )
     }
 
-    const reading = Effect.tryPromise({ try: () => readFile(file, "utf8"), catch: (cause) => cause }).pipe(
+    const look = Effect.raceFirst(
+      Effect.interruptible(
+        Effect.tryPromise({ try: (signal) => readFile(file, { encoding: "utf8", signal }), catch: (cause) => cause })
+      ),
+      Effect.interruptible(Effect.delay(Effect.fail("no answer"), readTimeout))
+    ).pipe(
       Effect.matchEffect({
         onFailure: (cause) =>
           Effect.suspend(() => {
-            mayExist = codeOf(cause) !== "ENOENT"
-            return mayExist ? complain(`it cannot be read: ${messageOf(cause)}`) : Effect.void
+            isUnread = mayExist = codeOf(cause) !== "ENOENT"
+            return isUnread ? complain(`it cannot be read: ${messageOf(cause)}`) : Effect.void
           }),
-        onSuccess: take
+        onSuccess: (text) => {
+          isUnread = false
+          return take(text)
+        }
       })
     )
-    yield* Effect.raceFirst(
-      Effect.interruptible(reading),
-      Effect.interruptible(Effect.zipRight(Effect.sleep(readTimeout), complain("it cannot be read: no answer")))
-    )
+    yield* look
 
     const news = yield* Queue.sliding<void>(1)
     const closing = yield* Deferred.make<void>()
@@ -153,6 +160,9 @@ export const open = (
     /** Whether it worked. */
     const write = (content: Saved | undefined): Effect.Effect<boolean> =>
       Effect.gen(function*() {
+        if (isUnread) yield* look
+        if (isUnread) return false
+        if (isForeign) return true
         const atMillis = yield* Clock.currentTimeMillis
         if (content !== undefined) mayExist = true
         const text = content === undefined
