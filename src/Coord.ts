@@ -11,7 +11,8 @@ import * as Layer from "effect/Layer"
 import * as Config from "./Config.js"
 import * as Election from "./Election.js"
 import * as EtcdClient from "./EtcdClient.js"
-import type { EtcdError, InvalidArgument } from "./EtcdError.js"
+import type { EtcdError } from "./EtcdError.js"
+import { InvalidArgument } from "./EtcdError.js"
 import * as InstanceId from "./InstanceId.js"
 import { unwrap } from "./internal/wrapped.js"
 import * as Lock from "./Lock.js"
@@ -70,6 +71,16 @@ export interface ServiceOptions {
  */
 export interface Options extends EtcdClient.Options, ServiceOptions {}
 
+/** What a service calls its prefix has another name here, and errors name the option that was given. */
+const named = <A, R>(
+  option: keyof ServiceOptions,
+  service: Layer.Layer<A, InvalidArgument, R>
+): Layer.Layer<A, InvalidArgument, R> =>
+  Layer.mapError(service, (error) =>
+    error.argument === "prefix"
+      ? new InvalidArgument({ argument: option, value: error.value, problem: error.problem })
+      : error)
+
 /**
  * All services over a client that is there already: one of an embedded etcd with handles (`effect-coord/testing`), or one
  * that the application has for itself.
@@ -81,13 +92,13 @@ export const layerServices = (
   options: ServiceOptions = {}
 ): Layer.Layer<Exclude<Coord, EtcdClient.EtcdClient>, InvalidArgument, EtcdClient.EtcdClient> =>
   Layer.mergeAll(
-    Lock.layer({ prefix: options.lockPrefix, name: options.name }),
-    Semaphore.layer({ prefix: options.semaphorePrefix, name: options.name }),
-    ReadWriteLock.layer({ prefix: options.readWriteLockPrefix, name: options.name }),
-    Registry.layer({ prefix: options.servicePrefix }),
-    Config.layer({ prefix: options.configPrefix }),
-    Election.layer({ prefix: options.electionPrefix }),
-    InstanceId.layer({ prefix: options.instancePrefix })
+    named("lockPrefix", Lock.layer({ prefix: options.lockPrefix, name: options.name })),
+    named("semaphorePrefix", Semaphore.layer({ prefix: options.semaphorePrefix, name: options.name })),
+    named("readWriteLockPrefix", ReadWriteLock.layer({ prefix: options.readWriteLockPrefix, name: options.name })),
+    named("servicePrefix", Registry.layer({ prefix: options.servicePrefix })),
+    named("configPrefix", Config.layer({ prefix: options.configPrefix })),
+    named("electionPrefix", Election.layer({ prefix: options.electionPrefix })),
+    named("instancePrefix", InstanceId.layer({ prefix: options.instancePrefix }))
   ).pipe(Layer.provideMerge(Session.layer))
 
 /**

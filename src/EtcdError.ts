@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { withoutBigints } from "./internal/plain.js"
 
 /**
  * An argument that can never work, refused before anything is sent.
@@ -119,6 +120,11 @@ export class WatchCompacted extends Schema.TaggedError<WatchCompacted>("effect-c
   override get message(): string {
     return `the watch needed revision ${this.startRevision}, but etcd was compacted at ${this.compactRevision}`
   }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
+  }
 }
 
 /**
@@ -136,5 +142,10 @@ export class WatchNewEpoch extends Schema.TaggedError<WatchNewEpoch>("effect-coo
 }) {
   override get message(): string {
     return `etcd began a new history at revision ${this.revision}; the watch was to continue at ${this.startRevision}`
+  }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
   }
 }

@@ -141,12 +141,15 @@ const badMaxId = (maxId: number): Option.Option<InvalidArgument> =>
     new InvalidArgument({ argument: "maxId", value: String(maxId), problem: "must be a whole number above zero" })
   )
 
-const badInput = (serviceName: string, { maxId, ttl }: AllocateOptions): InvalidArgument | undefined =>
-  [
+const badInput = (serviceName: string, options: AllocateOptions): InvalidArgument | undefined => {
+  if (!validate.isOptions(options)) return validate.noOptions(options)
+  const { maxId, ttl } = options
+  return [
     Either.getLeft(Key.validate("serviceName", serviceName)),
     badMaxId(maxId),
     ttl === undefined ? Option.none() : Either.getLeft(validate.ttl(ttl))
   ].find(Option.isSome)?.value
+}
 
 /**
  * @since 0.1.0

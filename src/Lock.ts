@@ -130,9 +130,9 @@ export interface LockHandle {
   readonly etcdKey: string
   /** Grows with every holder of the lock. Hand it to what the lock protects, to be compared there. */
   readonly fencingToken: bigint
-  /** How long the lease still lasts if it is not renewed, as etcd says. */
+  /** How long the lease still lasts if it is not renewed, as etcd says. Fails when the lock is lost or released. */
   readonly ttl: Effect.Effect<Duration.Duration, LockExpired | EtcdError>
-  /** Renews the lease now (it is renewed in the background anyway); returns its time to live. */
+  /** Renews the lease now (it is renewed anyway); returns its time to live. Fails when the lock is lost or released. */
   readonly renew: Effect.Effect<Duration.Duration, LockExpired | EtcdError>
   /** Whether the lock is lost or released, as etcd says. */
   readonly isExpired: Effect.Effect<boolean, EtcdError>
@@ -157,9 +157,9 @@ export interface LocksHandle {
   readonly etcdKeys: ReadonlyArray<string>
   /** One for all: it is larger than that of every earlier holder of any of the locks. */
   readonly fencingToken: bigint
-  /** How long the lease still lasts if it is not renewed, as etcd says. */
+  /** How long the lease still lasts if it is not renewed, as etcd says. Fails when the lock is lost or released. */
   readonly ttl: Effect.Effect<Duration.Duration, LockExpired | EtcdError>
-  /** Renews the lease now (it is renewed in the background anyway); returns its time to live. */
+  /** Renews the lease now (it is renewed anyway); returns its time to live. Fails when the lock is lost or released. */
   readonly renew: Effect.Effect<Duration.Duration, LockExpired | EtcdError>
   /** Whether any of the locks is lost, or all are released, as etcd says. */
   readonly isExpired: Effect.Effect<boolean, EtcdError>

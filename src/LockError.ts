@@ -6,6 +6,7 @@
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as internal from "./internal/owner.js"
+import { withoutBigints } from "./internal/plain.js"
 
 /**
  * What is held, or waited for: all of them are queues of keys, and fail in the same ways.
@@ -84,7 +85,7 @@ export class LockConflict extends Schema.TaggedError<LockConflict>("effect-coord
  * - `revoked`: etcd ended the lease
  * - `deleted`: the key was deleted by somebody
  * - `closed`: the layer of the lock was closed
- * - `released`: its holder gave it back, and went on to use its guard
+ * - `released`: its holder gave it back, and went on to use its guard, `ttl` or `renew`
  *
  * @since 0.1.0
  * @category errors
@@ -97,6 +98,11 @@ export class LockExpired extends Schema.TaggedError<LockExpired>("effect-coord/L
 }) {
   override get message(): string {
     return `the ${this.kind} ${JSON.stringify(this.key)} (token ${this.fencingToken}) was lost: ${this.reason}`
+  }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
   }
 }
 

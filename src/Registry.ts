@@ -302,6 +302,9 @@ export const make = (
     const register: Registry["Type"]["register"] = (input, registerOptions) =>
       Effect.gen(function*() {
         const service = yield* Entry.validateService(input, ["service"])
+        if (registerOptions !== undefined && !validate.isOptions(registerOptions)) {
+          return yield* validate.noOptions(registerOptions)
+        }
         const ttl = yield* validate.ttl(registerOptions?.ttl ?? defaultTtl)
         const drain = yield* Input.pause("drain", registerOptions?.drain ?? 0)
         const { id, name } = service

@@ -210,9 +210,10 @@ export const make = (
       key: string,
       options: AcquireOptions
     ): Either.Either<Stay.Place<SemaphoreLimitMismatch>, InvalidArgument> => {
+      const bad = badInput("name", key, options)
+      if (bad !== undefined) return Either.left(bad)
       const { limit, permits = 1, ttl = defaultTtl } = options
-      const problem = badInput("name", key, options) ?? badCount("limit", limit, Infinity) ??
-        badCount("permits", permits, limit)
+      const problem = badCount("limit", limit, Infinity) ?? badCount("permits", permits, limit)
       if (problem !== undefined) return Either.left(problem)
       const says = Permits.encode({ permits, limit })
       return Either.right({

@@ -24,6 +24,7 @@ import { inBackground } from "./internal/background.js"
 import { Bag } from "./internal/bag.js"
 import { leaseHex, randomLeaseId } from "./internal/ids.js"
 import { Obligations } from "./internal/obligations.js"
+import { withoutBigints } from "./internal/plain.js"
 import type { Ground } from "./internal/session/claim.js"
 import * as Claim from "./internal/session/claim.js"
 import * as ClaimAll from "./internal/session/claimAll.js"
@@ -53,6 +54,11 @@ export class SessionExpired extends Schema.TaggedError<SessionExpired>("effect-c
 ) {
   override get message(): string {
     return `the session with lease ${leaseHex(this.lease)} is over: ${this.reason}`
+  }
+
+  /** For JSON, which has no bigints: as texts. */
+  override toJSON(): unknown {
+    return withoutBigints(super.toJSON())
   }
 }
 

@@ -101,6 +101,9 @@ const limit = (argument: string, value: number | undefined): Effect.Effect<numbe
 export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArgument> =>
   Effect.gen(function*() {
     const namespace = options.namespace ?? ""
+    if (typeof namespace !== "string") {
+      return yield* new InvalidArgument({ argument: "namespace", value: String(namespace), problem: "must be a text" })
+    }
 
     if (/[\u0000-\u001f\u007f]/.test(namespace)) {
       return yield* new InvalidArgument({

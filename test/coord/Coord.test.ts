@@ -48,9 +48,9 @@ describe("Coord", () => {
       const bad = [
         [{ endpoints: "host:0" }, "endpoints"],
         [{ requestTimeout: 0 }, "requestTimeout"],
-        [{ lockPrefix: "locks" }, "prefix"],
-        [{ servicePrefix: "/services/" }, "prefix"],
-        [{ configPrefix: "" }, "prefix"]
+        [{ lockPrefix: "locks" }, "lockPrefix"],
+        [{ servicePrefix: "/services/" }, "servicePrefix"],
+        [{ configPrefix: "" }, "configPrefix"]
       ] as const
       for (const [options, argument] of bad) {
         const error = yield* Effect.flip(Effect.scoped(Layer.build(Coord.layer(options))))

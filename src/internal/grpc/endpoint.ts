@@ -3,6 +3,7 @@
  * several separated by commas.
  */
 import * as Either from "effect/Either"
+import * as Predicate from "effect/Predicate"
 import { isIPv6 } from "node:net"
 import { InvalidArgument } from "../../EtcdError.js"
 
@@ -61,6 +62,9 @@ export const parseEndpoints = (
   input: string | ReadonlyArray<string>,
   tlsByDefault: boolean
 ): Either.Either<ReadonlyArray<Endpoint>, InvalidArgument> => {
+  if (typeof input !== "string" && !(Array.isArray(input) && input.every(Predicate.isString))) {
+    return refuse(typeof input, "must be a text or an array of texts")
+  }
   const texts = (typeof input === "string" ? [input] : input)
     .flatMap((text) => text.split(","))
     .map((text) => text.trim())

@@ -1,6 +1,7 @@
 /** The gRPC transport from a user's options. */
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Options } from "../../EtcdClient.js"
 import { InvalidArgument } from "../../EtcdError.js"
@@ -18,6 +19,9 @@ export const make = (
     const endpoints = yield* parseEndpoints(options.endpoints ?? "localhost:2379", options.tls !== undefined)
     if (options.auth !== undefined && options.auth.username === "") {
       return yield* new InvalidArgument({ argument: "auth.username", value: "", problem: "must not be empty" })
+    }
+    if (options.auth !== undefined && !Redacted.isRedacted(options.auth.password)) {
+      return yield* new InvalidArgument({ argument: "auth.password", problem: "must be a Redacted" })
     }
     const secure = endpoints.some(({ tls }) => tls)
     return yield* GrpcTransport.make({

@@ -37,6 +37,6 @@ export const parseBasePath = (
 ): Effect.Effect<(service: ServiceInfo) => string, InvalidArgument> =>
   typeof basePath === "function"
     ? Effect.succeed(basePath)
-    : /[?#\s]/.test(basePath)
-    ? new InvalidArgument({ argument: "basePath", value: basePath, problem: "must be a path, without ? and #" })
+    : typeof basePath !== "string" || /[?#\s]/.test(basePath)
+    ? new InvalidArgument({ argument: "basePath", value: String(basePath), problem: "must be a path, without ? and #" })
     : Effect.succeed(() => basePath)

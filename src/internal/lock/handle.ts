@@ -146,6 +146,11 @@ class HeldEntry implements Held {
     return this.#released
   }
 
+  /** As `check`, for its holder: also after it was given back, while its lease lives on for others. */
+  get stillHeld(): Effect.Effect<void, LockExpired> {
+    return Effect.suspend(() => this.#released ? Effect.fail(this.givenBack()) : this.check)
+  }
+
   overBy({ reason }: SessionExpired): LockExpired {
     return this.lose(reason)
   }
@@ -192,7 +197,7 @@ class EntryHandle implements LockHandle {
       target: "create",
       result: "=",
       operand: this.fencingToken,
-      check: Effect.suspend(() => held.isReleased ? Effect.fail(held.givenBack()) : held.check),
+      check: held.stillHeld,
       refused: Effect.suspend(() => Effect.fail(held.isReleased ? held.givenBack() : held.lose("deleted")))
     }
   }
@@ -202,10 +207,10 @@ class EntryHandle implements LockHandle {
   }
 
   get ttl(): LockHandle["ttl"] {
-    const { check, client, session } = this.#held
+    const { client, session, stillHeld } = this.#held
     return Effect.flatMap(
       Effect.zipRight(
-        check,
+        stillHeld,
         Effect.mapError(session.lease, (error) => error._tag === "EtcdError" ? error : this.#held.overBy(error))
       ),
       (lease) =>
@@ -217,9 +222,9 @@ class EntryHandle implements LockHandle {
   }
 
   get renew(): LockHandle["renew"] {
-    const { check, session } = this.#held
+    const { session, stillHeld } = this.#held
     return Effect.zipRight(
-      check,
+      stillHeld,
       Effect.catchTag(session.renew, "SessionExpired", (error) => Effect.fail(this.#held.overBy(error)))
     )
   }

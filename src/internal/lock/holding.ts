@@ -1,4 +1,5 @@
 /** Ways to hold what was won in a queue: for as long as a scope is open, or around a body. */
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -87,13 +88,25 @@ export interface Holding {
   ) => Effect.Effect<A, E | E2 | LockExpired, R>
 }
 
+const notAcquired = (kind: Kind, key: string, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logDebug(`${kind} not acquired`), {
+    [kind]: key,
+    reason: Cause.isInterruptedOnly(cause)
+      ? "interrupted"
+      : Cause.prettyErrors(cause).map(({ message }) => message).join("; ")
+  })
+
 /** @param kind what is held, for errors, spans and logs */
 export const make = (client: EtcdClient["Type"], kind: Kind): Holding => {
   const hold: Holding["hold"] = (operation, key, win, mask) => {
     const own = new Obligations()
     const winning = traced(mask.fiber, operation, { "lock.key": key }, toEffect(win, own))
     return Effect.matchCauseEffect(restored(mask, winning), {
-      onFailure: (cause) => Effect.flatMap(Effect.suspend(() => own.settle()), () => Effect.failCause(cause)),
+      onFailure: (cause) =>
+        Effect.suspend(() => own.settle()).pipe(
+          Effect.zipRight(isDebugging(mask.fiber) ? notAcquired(kind, key, cause) : Effect.void),
+          Effect.zipRight(Effect.failCause(cause))
+        ),
       onSuccess: (won) => {
         const held = Handle.make(client, kind, key, won, own, isDebugging(mask.fiber))
         return Effect.as(held.announce, held)

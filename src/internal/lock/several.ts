@@ -57,6 +57,10 @@ interface WonAll {
 
 /** The keys, each once; one that is named twice is held once. */
 export const distinct = (keys: ReadonlyArray<string>): Either.Either<ReadonlyArray<string>, InvalidArgument> => {
+  // A text is a list of letters to JavaScript: each would be a lock.
+  if (!Array.isArray(keys)) {
+    return Either.left(new InvalidArgument({ argument: "keys", value: String(keys), problem: "must be an array" }))
+  }
   const all = Array.from(new Set(keys))
   if (all.length === 0) return Either.left(new InvalidArgument({ argument: "keys", problem: "must not be empty" }))
   return all.length <= maxEntries ? Either.right(all) : Either.left(
