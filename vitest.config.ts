@@ -17,7 +17,8 @@ export default defineConfig({
     reporters: ["default", new SummaryReporter()],
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2 } },
-    testTimeout: 30_000,
+    // For what hangs: on a busy machine anything else can take ten times as long as on an idle one.
+    testTimeout: 90_000,
     hookTimeout: 60_000,
     teardownTimeout: 10_000
   }

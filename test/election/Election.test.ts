@@ -368,7 +368,7 @@ describe("Coord", () => {
       const leadership = yield* Election.campaign("a")
       assert.match(leadership.etcdKey, /^\/mine\/a\//)
       const error = yield* Effect.flip(Layer.build(Coord.layer({ electionPrefix: "elections" })))
-      assert.strictEqual(error.argument, "prefix")
+      assert.strictEqual(error.argument, "electionPrefix")
     }).pipe(
       Effect.provide(Layer.provideMerge(Coord.layerServices({ electionPrefix: "/mine" }), layerMemory))
     ))

@@ -136,7 +136,7 @@ describe("through etcd's history", () => {
       const other = yield* Layer.build(Coord.layer({ endpoints: etcd.endpoint }))
       const order: Array<string> = []
       const note = (what: string) => Effect.sync(() => void order.push(what))
-      yield* Election.withLeadership("a", { ttl: "2 seconds" })(
+      yield* Election.withLeadership("a", { ttl: "5 seconds" })(
         Effect.onInterrupt(Effect.zipRight(note("first leads"), Effect.never), () => note("first stops"))
       ).pipe(Effect.provide(mine), Effect.forkScoped)
       yield* Election.observe("a").pipe(Stream.takeUntil(Option.isSome), Stream.runDrain, Effect.provide(other))

@@ -224,12 +224,13 @@ describe("leases", () => {
     Effect.scoped(Effect.gen(function*() {
       const { client, grant, put } = yield* connect({ minLeaseTtl: "1 second" })
       const watch = yield* openWatch(client)
+      const granted = performance.now()
       yield* grant(1n, 1n)
       yield* put("a", 1n)
       yield* watch.send(create("a"))
       yield* watch.next
-      const [duration, event] = yield* Effect.timed(watch.next)
-      assert.deepStrictEqual(show(event), ["-a@3"])
-      assert.approximately(Duration.toMillis(duration), 1000, 200)
+      assert.deepStrictEqual(show(yield* watch.next), ["-a@3"])
+      // Not early, by clocks that may differ by a millisecond; how late is the machine's affair.
+      assert.isAtLeast(performance.now() - granted, 999)
     })))
 })

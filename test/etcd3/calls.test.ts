@@ -8,7 +8,7 @@ import { instanceOptions } from "../../src/etcd3.js"
 import type { EtcdError } from "../../src/EtcdError.js"
 import * as Calls from "../../src/internal/etcd3/calls.js"
 import * as Txn from "../../src/Txn.js"
-import { bounded, calls, failure, outcome, proxied, text, timeout, until } from "../grpc/support.js"
+import { bounded, calls, failure, inFlight, outcome, proxied, text, timeout, until } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import { stubServer } from "../support/stubServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
@@ -75,6 +75,7 @@ etcd("a host that does not answer", (it) => {
       yield* failure(client.get("key", timeout))
       assert.strictEqual(yield* proxy.accepted, 1)
       yield* failure(client.get("key", timeout))
+      yield* until("a new connection", Effect.map(proxy.accepted, (count) => count > 1))
       assert.strictEqual(yield* proxy.accepted, 2)
       // What was swallowed is lost: the old connection leads nowhere for ever.
       yield* proxy.resume
@@ -102,7 +103,8 @@ describe("a connection", () => {
       yield* client.get("key")
       assert.strictEqual(yield* bounded(server.come), "Range")
       for (let round = 0; round < 2; round++) {
-        const put = client.put({ key: "key", value: "" }, { timeout: 700 })
+        // Long enough for the other call to be answered before the deadline.
+        const put = client.put({ key: "key", value: "" }, { timeout: 2_000 })
         const unanswered = yield* Effect.fork(failure(put))
         assert.strictEqual(yield* bounded(server.come), "Put")
         yield* client.get("key")
@@ -131,9 +133,15 @@ describe("a call that a policy of the instance gives up", () => {
       const server = yield* stubServer()
       const direct = instanceOptions.faultHandling.global
       assert.isDefined(direct)
+      let giveUp = (): void => {}
       const impatient: typeof direct = Object.assign(Object.create(direct), {
         execute: (call: () => Promise<unknown>) =>
-          Promise.race([call(), new Promise((_, reject) => setTimeout(() => reject("impatient"), 200))])
+          Promise.race([
+            call(),
+            new Promise((_, reject) => {
+              giveUp = () => reject("impatient")
+            })
+          ])
       })
       const faultHandling = { ...instanceOptions.faultHandling, global: impatient }
       const application = yield* instance(server.endpoint, { faultHandling })
@@ -144,7 +152,10 @@ describe("a call that a policy of the instance gives up", () => {
           [true, "Put", Effect.asVoid(client.put({ key: "key", value: "" }))]
         ] as const
       ) {
-        const error = yield* bounded(failure(call))
+        const failing = yield* Effect.fork(failure(call))
+        assert.strictEqual(yield* bounded(server.come), path)
+        giveUp()
+        const error = yield* bounded(Fiber.join(failing))
         assert.deepStrictEqual([error.detail, ...outcome(error)], ["impatient", "Unavailable", applied])
         assert.strictEqual(yield* bounded(server.gone), path)
       }
@@ -215,15 +226,6 @@ describe("a call that is interrupted in the moment in which it is started", () =
 })
 
 etcd("a call that is interrupted", (it) => {
-  const inFlight = (proxy: TcpProxy.TcpProxy, call: Effect.Effect<unknown, unknown>) =>
-    Effect.gen(function*() {
-      yield* proxy.stall("down")
-      const before = (yield* proxy.bytes).up
-      const fiber = yield* Effect.fork(call)
-      yield* until("the request", Effect.map(proxy.bytes, ({ up }) => up > before))
-      return fiber
-    })
-
   it.scoped("leaves the instance its connection, and the calls of others under way", () =>
     Effect.gen(function*() {
       const { proxy } = yield* proxied

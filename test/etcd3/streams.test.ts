@@ -3,7 +3,6 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
-import * as Stream from "effect/Stream"
 import { EtcdError } from "../../src/EtcdError.js"
 import * as Transport from "../../src/internal/etcd3/transport.js"
 import type * as Floor from "../../src/internal/transport.js"
@@ -18,6 +17,7 @@ import {
   take,
   timeout,
   until,
+  watchStates,
   write
 } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
@@ -36,16 +36,16 @@ etcd("a watch", (it) => {
         const watcher = yield* over(yield* instance(proxy.endpoint, options))
         const prefix = `/cut ${name}/`
         const watch = yield* watcher.openWatch(below(prefix))
-        const states: Array<string> = []
-        yield* Effect.forkScoped(
-          Stream.runForEach(watcher.watchConnection.changes, ({ _tag }) => Effect.sync(() => void states.push(_tag)))
-        )
+        const states = yield* watchStates(watcher)
         const cutting = yield* Effect.fork(Effect.repeat(proxy.cut(), Schedule.spaced("150 millis")))
-        const written = yield* Effect.zipLeft(write(writer, prefix, 1_500), Effect.sleep("300 millis"))
+        const written = yield* write(writer, prefix, 1_500)
+        yield* until(
+          "two losses",
+          Effect.sync(() => states.filter((state) => state === "Disconnected").length > 1)
+        )
         yield* Fiber.interrupt(cutting)
         const events = yield* take(watch, written.length)
         assertSequence(events.map(show), written)
-        assert.isAbove(states.filter((state) => state === "Disconnected").length, 1)
       }))
   }
 
@@ -204,7 +204,8 @@ etcd("a stream of the transport", (it) => {
       yield* until("the end", Effect.sync(() => ends.length > 0))
       // There is nobody to hear it.
       send({ _tag: "Progress" })
-      yield* Effect.sleep("100 millis")
+      // What this comes to is there before the answer to another stream.
+      yield* open(transport)
       assert.deepStrictEqual(ends.map(outcome), [["Unavailable", false]])
       assert.strictEqual(ends[0].endpoint, proxy.endpoint)
       assert.deepStrictEqual(closed.ends, [])

@@ -125,9 +125,9 @@ const history = (
           Effect.provide(one),
           Effect.forkScoped
         )
-        const registration = yield* Effect.provide(Registry.register(service, { ttl: "20 seconds" }), one)
-        const held = yield* Effect.provide(Lock.acquire("a", { ttl: "20 seconds" }), one)
-        const waiting = yield* Effect.fork(Effect.provide(Lock.acquire("a", { ttl: "20 seconds" }), two))
+        const registration = yield* Effect.provide(Registry.register(service, { ttl: "1 minute" }), one)
+        const held = yield* Effect.provide(Lock.acquire("a", { ttl: "1 minute" }), one)
+        const waiting = yield* Effect.fork(Effect.provide(Lock.acquire("a", { ttl: "1 minute" }), two))
         yield* until(
           "one waits",
           Effect.map(Effect.provide(Lock.inspect("a"), one), ({ waiters }) => waiters.length === 1)

@@ -13,6 +13,7 @@ import { EtcdError } from "../../src/EtcdError.js"
 import * as Lock from "../../src/Lock.js"
 import * as Registry from "../../src/Registry.js"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { watchStreamsOf } from "../support/metrics.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import { connect, failure, outcome, take, text, until } from "./support.js"
 import * as TlsServer from "./tlsServer.js"
@@ -64,13 +65,6 @@ const assertHidden = (error: EtcdError) => {
     assert.notInclude(shown ?? "", "hidden")
   }
 }
-
-/** How many streams of watches the server has. */
-const watchStreams = (server: EtcdServer.EtcdServerService) =>
-  Effect.promise(async () => {
-    const metrics = await (await fetch(`${server.url}/metrics`)).text()
-    return Number(/^etcd_debugging_mvcc_watch_stream_total (\S+)$/m.exec(metrics)?.[1])
-  })
 
 /** May be repeated: some of these find a connection that has just been cut. */
 const put = (client: EtcdClient.EtcdClient["Type"], key: string) => client.put({ key, value: "" }, { idempotent: true })
@@ -157,7 +151,7 @@ describe.each(suites)("a server that asks for a password (version $version)", ({
       yield* Effect.all([take(first, 1), take(second, 1)])
 
       // Both are on the new stream, and the old one is gone.
-      yield* until("one stream", Effect.map(watchStreams(server), (count) => count === 1))
+      yield* until("one stream", Effect.map(watchStreamsOf(server), (count) => count === 1))
 
       // Both on a new stream, with the old token.
       yield* tokensExpire
@@ -187,7 +181,7 @@ describe.each(suites)("a server that asks for a password (version $version)", ({
       yield* put(client, "/app/a")
       const [{ kv }] = yield* take(watch, 1)
       assert.strictEqual(text(kv.key), "/app/a")
-      yield* until("one stream", Effect.map(watchStreams(server), (count) => count === 1))
+      yield* until("one stream", Effect.map(watchStreamsOf(server), (count) => count === 1))
       assert.strictEqual(yield* proxy.accepted, 1)
     }))
 

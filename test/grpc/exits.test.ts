@@ -1,34 +1,43 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import { execFile } from "node:child_process"
-import { fileURLToPath } from "node:url"
+import * as Layer from "effect/Layer"
 import { Client } from "../../src/internal/grpc/opening.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import { freePort } from "../support/ports.js"
+import * as Processes from "../support/processes.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import * as DeafHost from "./deafHost.js"
 import * as TlsServer from "./tlsServer.js"
 
-const fixture = fileURLToPath(new URL("./fixtures/exits.ts", import.meta.url))
+class Program extends Context.Tag("effect-coord/test/grpc/Exits")<Program, Processes.Program<never, string>>() {}
 
-/** Runs the program until it ends by itself; one that does not is killed and fails. */
-const run = (...args: ReadonlyArray<string>) =>
-  Effect.async<ReadonlyArray<string>, Error>((resume) => {
-    const child = execFile(
-      process.execPath,
-      ["--import", "tsx", fixture, ...args],
-      { timeout: 20_000 },
-      (error, stdout, stderr) =>
-        resume(
-          error === null
-            ? Effect.succeed(stdout.trim().split("\n"))
-            : Effect.dieMessage(`${error.killed === true ? "it did not end" : error.message}\n${stdout}${stderr}`)
-        )
-    )
-    return Effect.sync(() => child.kill("SIGKILL"))
+const stage = Layer.merge(
+  EtcdServer.layer(),
+  Layer.scoped(Program, Processes.compile<never, string>(new URL("./fixtures/exits.ts", import.meta.url)))
+)
+
+/** Runs the program until it ends by itself; one that does not fails, and is killed with the test. */
+const run = (seconds: number, ...args: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const program = yield* (yield* Program).start(String(seconds), ...args)
+    const { code } = yield* Effect.timeoutFailCause(program.ended, {
+      duration: "20 seconds",
+      onTimeout: () => Cause.die(new Error("it did not end"))
+    })
+    const { message } = yield* Effect.flip(Effect.forever(program.next))
+    assert.strictEqual(code, 0, message)
+    return yield* program.reports
   })
+
+/** With an etcd that answers, and where there is none. */
+const there = (...args: ReadonlyArray<string>) =>
+  Effect.map(run(15, ...args), (told) => assert.deepStrictEqual(told, ["with etcd", "closed"]))
+const away = (...args: ReadonlyArray<string>) =>
+  Effect.map(run(2, ...args), (told) => assert.deepStrictEqual(told, ["without etcd", "closed"]))
 
 /** Credentials that are not ready before they are told to be. */
 class LateCredentials extends grpc.ChannelCredentials {
@@ -94,18 +103,18 @@ describe("a client that is closed before it connects", () => {
     }))
 })
 
-layer(EtcdServer.layer(), { excludeTestServices: true })("a program that is done ends by itself", (it) => {
+layer(stage, { excludeTestServices: true })("a program that is done ends by itself", (it) => {
   it.scoped("with etcd, after watches, leases and locks", () =>
     Effect.gen(function*() {
       const server = yield* EtcdServer.EtcdServer
-      assert.deepStrictEqual(yield* run(server.endpoint), ["with etcd", "closed"])
+      yield* there(server.endpoint)
       assert.strictEqual(yield* server.etcdctl(["get", "/locks", "--prefix", "--keys-only"]), "")
     }))
 
   it.scoped("with nobody at the endpoint", () =>
     Effect.gen(function*() {
       const port = yield* Effect.promise(freePort)
-      assert.deepStrictEqual(yield* run(`127.0.0.1:${port},nowhere.invalid`), ["without etcd", "closed"])
+      yield* away(`127.0.0.1:${port},nowhere.invalid`)
     }))
 
   it.scoped("with an etcd that swallows everything", () =>
@@ -113,28 +122,25 @@ layer(EtcdServer.layer(), { excludeTestServices: true })("a program that is done
       const server = yield* EtcdServer.EtcdServer
       const proxy = yield* TcpProxy.make(server.endpoint)
       yield* proxy.blackHole
-      assert.deepStrictEqual(yield* run(proxy.endpoint), ["without etcd", "closed"])
+      yield* away(proxy.endpoint)
     }))
 
   it.scoped("with a host that drops what is sent to it", () =>
     Effect.gen(function*() {
       const server = yield* EtcdServer.EtcdServer
       const { endpoint } = yield* DeafHost.make(server.port)
-      assert.deepStrictEqual(yield* run(endpoint), ["without etcd", "closed"])
+      yield* away(endpoint)
     }))
 
   it.scoped("with certificates in files", () =>
     Effect.gen(function*() {
       const { server, tls } = yield* TlsServer.make()
       const { cert, key } = tls.client
-      assert.deepStrictEqual(yield* run(server.url, tls.ca, cert, key), ["with etcd", "closed"])
+      yield* there(server.url, tls.ca, cert, key)
       const proxy = yield* TcpProxy.make(server.endpoint)
       yield* proxy.blackHole
-      assert.deepStrictEqual(yield* run(`https://${proxy.endpoint}`, tls.ca, cert, key), ["without etcd", "closed"])
+      yield* away(`https://${proxy.endpoint}`, tls.ca, cert, key)
       // And with files that make no connection.
-      assert.deepStrictEqual(yield* run(server.url, tls.ca, tls.stranger.cert, tls.stranger.key), [
-        "without etcd",
-        "closed"
-      ])
+      yield* away(server.url, tls.ca, tls.stranger.cert, tls.stranger.key)
     }))
 })

@@ -2,7 +2,6 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Stream from "effect/Stream"
 import * as DiagnosticsChannel from "node:diagnostics_channel"
 import * as Net from "node:net"
 import * as rpc from "../../src/internal/proto/rpc.js"
@@ -11,7 +10,19 @@ import * as EtcdServer from "../support/EtcdServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import * as DeafHost from "./deafHost.js"
 import type { Client } from "./support.js"
-import { assertSequence, below, connect, failure, outcome, show, take, text, until, write } from "./support.js"
+import {
+  assertSequence,
+  below,
+  connect,
+  failure,
+  outcome,
+  show,
+  take,
+  text,
+  until,
+  watchStates,
+  write
+} from "./support.js"
 
 // What one of three does to the calls, watches and leases of its clients is shown in test/cluster/endpoints.test.ts.
 describe("a cluster of three", () => {
@@ -99,15 +110,15 @@ layer(EtcdServer.layer(), { excludeTestServices: true })("several ways to one se
       yield* client.get("key")
       const [first] = yield* used
       yield* first.blackHole
-      yield* client.get("key", { timeout: "2 seconds" })
+      yield* client.get("key", { timeout: "5 seconds" })
       // The silent one is not asked again while others answer.
       const before = (yield* first.bytes).up
-      yield* Effect.forEach(Array.from({ length: 10 }), () => client.get("key", { timeout: "2 seconds" }))
+      yield* Effect.forEach(Array.from({ length: 10 }), () => client.get("key", { timeout: "5 seconds" }))
       assert.strictEqual((yield* first.bytes).up, before)
     }))
 
   const discoveries: Record<string, (client: Client, lease: bigint) => Effect.Effect<unknown, unknown>> = {
-    "a call": (client) => client.get("key", { timeout: "2 seconds" }),
+    "a call": (client) => client.get("key", { timeout: "5 seconds" }),
     "a keep-alive": (client, lease) => Effect.flip(client.leaseKeepAliveOnce(lease, { timeout: 300 }))
   }
   for (const [what, discover] of Object.entries(discoveries)) {
@@ -142,11 +153,7 @@ layer(EtcdServer.layer(), { excludeTestServices: true })("several ways to one se
       const { client, used } = yield* setup
       const watch = yield* client.openWatch({ key: "slow" })
       const [first] = yield* used
-      const states: Array<string> = []
-      yield* Effect.fork(
-        Stream.runForEach(client.watchConnection.changes, ({ _tag }) => Effect.sync(() => states.push(_tag)))
-      )
-      yield* until("the first state", Effect.sync(() => states.length === 1))
+      const states = yield* watchStates(client)
       yield* first.stall("down")
       const error = yield* failure(client.put({ key: "slow", value: "" }, { timeout: 300 }))
       assert.deepStrictEqual(outcome(error), ["DeadlineExceeded", true])
@@ -229,7 +236,8 @@ layer(EtcdServer.layer(), { excludeTestServices: true })("several ways to one se
         connectTimeout: 200,
         retry: { maxAttempts: 1_000, initialDelay: 50, maxDelay: 50 }
       })
-      const error = yield* failure(client.get("key", { timeout: 1_000 }))
+      // Time for several attempts of 200 ms.
+      const error = yield* failure(client.get("key", { timeout: 2_000 }))
       assert.deepStrictEqual(outcome(error), ["Unavailable", false])
       assert.match(error.detail, /No connection established within/)
       assert.isAtLeast(sockets.length, 2)
@@ -305,19 +313,20 @@ const forgetful = Effect.gen(function*() {
 })
 
 describe("a write that gets lost", () => {
-  const setup = Effect.gen(function*() {
-    const members = yield* Effect.all([forgetful, forgetful])
-    const client = yield* connect({ endpoints: members.map(({ endpoint }) => endpoint), batch: false })
-    yield* client.put({ key: "key", value: "" })
-    const [used, unused] = members[0].received() > 0 ? members : [members[1], members[0]]
-    const lost = yield* Effect.fork(Effect.flip(client.put({ key: "key", value: "lost" }, { timeout: 300 })))
-    yield* until("the write", Effect.sync(() => used.received() === 2))
-    return { client, used, unused, lost }
-  })
+  const setup = (timeout: number) =>
+    Effect.gen(function*() {
+      const members = yield* Effect.all([forgetful, forgetful])
+      const client = yield* connect({ endpoints: members.map(({ endpoint }) => endpoint), batch: false })
+      yield* client.put({ key: "key", value: "" })
+      const [used, unused] = members[0].received() > 0 ? members : [members[1], members[0]]
+      const lost = yield* Effect.fork(Effect.flip(client.put({ key: "key", value: "lost" }, { timeout })))
+      yield* until("the write", Effect.sync(() => used.received() === 2))
+      return { client, used, unused, lost }
+    })
 
   it.scopedLive("makes the client leave its member", () =>
     Effect.gen(function*() {
-      const { client, lost, unused, used } = yield* setup
+      const { client, lost, unused, used } = yield* setup(300)
       assert.strictEqual((yield* Fiber.join(lost)).reason, "DeadlineExceeded")
       yield* client.put({ key: "key", value: "" })
       assert.deepStrictEqual([used.received(), unused.received()], [2, 1])
@@ -325,7 +334,8 @@ describe("a write that gets lost", () => {
 
   it.scopedLive("but not when a later one was carried out: the member is well", () =>
     Effect.gen(function*() {
-      const { client, lost, unused, used } = yield* setup
+      // Long enough for the later one to be carried out before the deadline.
+      const { client, lost, unused, used } = yield* setup(2_000)
       yield* client.put({ key: "key", value: "" })
       assert.strictEqual((yield* Fiber.join(lost)).reason, "DeadlineExceeded")
       yield* client.put({ key: "key", value: "" })

@@ -5,20 +5,11 @@ import * as Net from "node:net"
 import * as EtcdServer from "../support/EtcdServer.js"
 import { stubServer } from "../support/stubServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
-import { bounded, calls, connect, failure, proxied, until } from "./support.js"
+import { bounded, calls, connect, failure, inFlight, proxied, until } from "./support.js"
 
 const etcd = layer(EtcdServer.layer(), { excludeTestServices: true })
 
 etcd("a call that is interrupted", (it) => {
-  const inFlight = (proxy: TcpProxy.TcpProxy, call: Effect.Effect<unknown, unknown>) =>
-    Effect.gen(function*() {
-      yield* proxy.stall("down")
-      const before = (yield* proxy.bytes).up
-      const fiber = yield* Effect.fork(call)
-      yield* until("the request", Effect.map(proxy.bytes, ({ up }) => up > before))
-      return fiber
-    })
-
   it.scoped("ends at once, and leaves the connection usable", () =>
     Effect.gen(function*() {
       const { proxy } = yield* proxied
@@ -76,6 +67,11 @@ describe("what the server sees of a call", () => {
     Effect.gen(function*() {
       const server = yield* stubServer()
       const client = yield* connect({ endpoints: server.endpoint })
+      // The connection stands before a deadline runs.
+      const waiting = yield* Effect.fork(client.get("connects"))
+      yield* server.come
+      yield* Fiber.interrupt(waiting)
+      yield* bounded(server.gone)
       const fiber = yield* Effect.fork(failure(client.get("key", { timeout: 500 })))
       yield* server.come
       assert.strictEqual((yield* Fiber.join(fiber)).reason, "DeadlineExceeded")
@@ -121,7 +117,7 @@ describe("a client whose scope closes", () => {
         yield* Effect.scoped(Effect.gen(function*() {
           const client = yield* connect({ endpoints: `${scheme}://127.0.0.1:${port}`, connectTimeout: 100 })
           // The connection is given up, for a new one, several times.
-          const error = yield* failure(client.get("key", { timeout: 700 }))
+          const error = yield* failure(client.get("key", { timeout: 1_000 }))
           assert.match(error.detail, /no handshake within 100 ms|No connection established/)
           yield* until("the end of the older ones", Effect.sync(() => sockets.size <= 1))
           yield* Effect.forkScoped(client.get("key"))

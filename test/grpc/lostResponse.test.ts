@@ -9,9 +9,9 @@ import type { CallOptions } from "../../src/EtcdClient.js"
 import type { EtcdError } from "../../src/EtcdError.js"
 import * as Txn from "../../src/Txn.js"
 import * as EtcdCluster from "../support/EtcdCluster.js"
-import type { EtcdServerService } from "../support/EtcdServer.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import { frameTypes } from "../support/http2Frames.js"
+import { leasesOf } from "../support/leases.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import type { Client } from "./support.js"
 import { below, connect, failure, outcome, show, take, text, until, write } from "./support.js"
@@ -55,13 +55,6 @@ const createIfAbsent = (key: string, value: string): Txn.TxnRequest => ({
   success: [Txn.put({ key, value })],
   failure: [Txn.range({ key })]
 })
-
-/** The leases that etcd has, by its own tool. */
-const leases = ({ etcdctl }: EtcdServerService) =>
-  Effect.map(
-    etcdctl(["lease", "list"]),
-    (printed) => printed.split("\n").filter((line) => /^[0-9a-f]{10,16}$/.test(line)).map((id) => BigInt(`0x${id}`))
-  )
 
 layer(EtcdServer.layer({ version: "3.5" }), { excludeTestServices: true })("an answer that was lost", (it) => {
   const setup = Effect.gen(function*() {
@@ -139,11 +132,11 @@ layer(EtcdServer.layer({ version: "3.5" }), { excludeTestServices: true })("an a
   it.scoped("of a lease's grant: it is granted, once and under the same id", () =>
     Effect.gen(function*() {
       const { client, proxy, server } = yield* setup
-      const before = yield* leases(server)
+      const before = yield* leasesOf(server)
       const chosen = yield* unharmed(proxy, client.leaseGrant({ ttl: "1 minute", id: 7_000_000_000n }))
       assert.deepStrictEqual([chosen.id, Duration.toSeconds(chosen.ttl)], [7_000_000_000n, 60])
       const { id } = yield* unharmed(proxy, client.leaseGrant({ ttl: "1 minute" }))
-      const after = yield* leases(server)
+      const after = yield* leasesOf(server)
       assert.deepStrictEqual(after.filter((one) => !before.includes(one)).sort(), [chosen.id, id].sort())
       // It is a lease like any other.
       assert.strictEqual(Duration.toSeconds((yield* client.leaseKeepAliveOnce(id)).ttl), 60)
@@ -166,7 +159,7 @@ layer(EtcdServer.layer({ version: "3.5" }), { excludeTestServices: true })("an a
       const { id } = yield* direct.leaseGrant({ ttl: "1 minute" })
       yield* direct.put({ key: "revoked", value: "", lease: id })
       yield* unharmed(proxy, client.leaseRevoke(id))
-      assert.notInclude(yield* leases(server), id)
+      assert.notInclude(yield* leasesOf(server), id)
       assert.deepStrictEqual(yield* stored(direct, "revoked"), [])
     }))
 
@@ -306,12 +299,12 @@ layer(EtcdCluster.layer({ version: "3.5" }), { excludeTestServices: true, timeou
     it.scoped("of a lease's grant and of its revocation: another member confirms them", () =>
       Effect.gen(function*() {
         const { client, cluster, used } = yield* setup
-        const before = yield* leases(cluster.members[0])
+        const before = yield* leasesOf(cluster.members[0])
         const { id } = yield* unharmed(yield* used, client.leaseGrant({ ttl: "1 minute" }))
-        assert.deepStrictEqual((yield* leases(cluster.members[0])).filter((one) => !before.includes(one)), [id])
+        assert.deepStrictEqual((yield* leasesOf(cluster.members[0])).filter((one) => !before.includes(one)), [id])
         yield* unharmed(yield* used, client.leaseRevoke(id))
         assert.strictEqual((yield* failure(client.leaseTimeToLive(id))).reason, "LeaseNotFound")
-        assert.notInclude(yield* leases(cluster.members[0]), id)
+        assert.notInclude(yield* leasesOf(cluster.members[0]), id)
       }))
   }
 )

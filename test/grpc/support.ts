@@ -84,6 +84,33 @@ export const proxied = Effect.gen(function*() {
   return { server, proxy: yield* TcpProxy.make(server.endpoint) }
 })
 
+/** Starts a call whose request goes through the proxy and whose answer does not. */
+export const inFlight = (proxy: TcpProxy.TcpProxy, call: Effect.Effect<unknown, unknown>) =>
+  Effect.gen(function*() {
+    yield* proxy.stall("down")
+    const before = (yield* proxy.bytes).up
+    const fiber = yield* Effect.fork(call)
+    yield* until("the request", Effect.map(proxy.bytes, ({ up }) => up > before))
+    return fiber
+  })
+
+/** What a client's watches tell of their connection, from now on. */
+export const watchStates = (client: Client) =>
+  Effect.gen(function*() {
+    const states: Array<EtcdClient.WatchConnection["_tag"]> = []
+    yield* Effect.forkScoped(
+      Stream.runForEach(Stream.changes(client.watchConnection.changes), ({ _tag }) =>
+        Effect.sync(() => void states.push(_tag)))
+    )
+    yield* until(
+      "the first state",
+      Effect.sync(() =>
+        states.length > 0
+      )
+    )
+    return states
+  })
+
 /** Fails unless it ends within 3 seconds: for deadlines well below. */
 export const bounded = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.timeoutFailCause(Effect.disconnect(effect), {

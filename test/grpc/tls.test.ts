@@ -43,6 +43,11 @@ const fails = (tls: Tls, detail: RegExp, endpoint?: string) =>
     assert.deepStrictEqual(outcome(error), ["Unavailable", false])
     assert.match(error.detail, detail)
     if (endpoint === undefined) assert.strictEqual(error.endpoint, server.endpoint)
+    yield* Effect.forkScoped(own.openWatch({ key: "tls" }, { timeout: "1 minute" }))
+    yield* until(
+      "a stream that failed",
+      Effect.map(own.watchConnection.get, (state) => state._tag === "Disconnected" && detail.test(state.reason))
+    )
     const watching = yield* failure(own.openWatch({ key: "tls" }, { timeout: 200 }))
     assert.strictEqual(watching._tag, "EtcdError")
     assert.match(watching.message, detail)
@@ -130,7 +135,7 @@ layer(servers.mutual, { excludeTestServices: true })("certificates that change w
         tls: { ca: { file: ca }, cert: { file: cert }, key: { file: key } },
         retry
       })
-      const put = own.put({ key: "rotated", value: "" }, { timeout: "1 second" })
+      const put = own.put({ key: "rotated", value: "" }, { timeout: "5 seconds" })
       assert.deepStrictEqual(outcome(yield* failure(put)), ["Unavailable", false])
       yield* use(tls.ca, tls.client)
       yield* until("the new certificate", Effect.isSuccess(put))
@@ -171,7 +176,7 @@ describe("an authority that is replaced while everything runs", () => {
         let values = 0
         const put = Effect.suspend(() => {
           const value = String(++values)
-          const putting = own.put({ key: "replaced", value }, { timeout: "1 second", idempotent: true })
+          const putting = own.put({ key: "replaced", value }, { timeout: "5 seconds", idempotent: true })
           return Effect.tap(putting, () => Effect.sync(() => written.push(value)))
         })
         yield* put

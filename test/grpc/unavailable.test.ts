@@ -8,7 +8,19 @@ import type { EtcdError } from "../../src/EtcdError.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import { freePort } from "../support/ports.js"
 import * as TcpProxy from "../support/TcpProxy.js"
-import { bounded, calls, connect, failure, outcome, proxied, show, take, timeout, until } from "./support.js"
+import {
+  bounded,
+  calls,
+  connect,
+  failure,
+  outcome,
+  proxied,
+  show,
+  take,
+  timeout,
+  until,
+  watchStates
+} from "./support.js"
 
 const deadEndpoint = Effect.map(Effect.promise(freePort), (port) => `127.0.0.1:${port}`)
 
@@ -88,14 +100,16 @@ etcd("etcd that cannot be reached", (it) => {
       const { proxy, server } = yield* proxied
       yield* proxy.blackHole
       const refused = yield* deadEndpoint
+      // A third of it is for the one that swallows everything, and less than the time for a connection.
+      const inTime = { timeout: "6 seconds" } as const
       // Clients begin with a member of their own choice: several of them, so that some begin with the bad ones.
       yield* Effect.forEach(Array.from({ length: 6 }, (_, index) => index), (index) =>
         Effect.gen(function*() {
           const client = yield* connect({ endpoints: [proxy.endpoint, refused, server.endpoint] })
-          yield* client.put({ key: `several${index}`, value: "" }, { timeout: "2 seconds" })
-          yield* client.get(`several${index}`, { timeout: "2 seconds" })
-          const { id } = yield* client.leaseGrant({ ttl: "1 minute" }, { timeout: "2 seconds" })
-          yield* client.leaseKeepAliveOnce(id, { timeout: "2 seconds" })
+          yield* client.put({ key: `several${index}`, value: "" }, inTime)
+          yield* client.get(`several${index}`, inTime)
+          const { id } = yield* client.leaseGrant({ ttl: "1 minute" }, inTime)
+          yield* client.leaseKeepAliveOnce(id, inTime)
         }), { concurrency: "unbounded" })
     }))
 
@@ -105,10 +119,12 @@ etcd("etcd that cannot be reached", (it) => {
       const other = yield* TcpProxy.make(server.endpoint)
       yield* proxy.blackHole
       const { id } = yield* (yield* connect({ endpoints: server.endpoint })).leaseGrant({ ttl: "1 minute" })
+      // Shorter than the time that is left for a connection, and long enough for one that comes about.
+      const short = { timeout: "1 second" } as const
       yield* Effect.forEach(Array.from({ length: 4 }), () =>
         Effect.gen(function*() {
           const client = yield* connect({ endpoints: [proxy.endpoint, other.endpoint] })
-          yield* Effect.retry(client.leaseKeepAliveOnce(id, timeout), { times: 3 })
+          yield* Effect.retry(client.leaseKeepAliveOnce(id, short), { times: 3 })
         }), { concurrency: "unbounded" })
     }))
 
@@ -116,7 +132,11 @@ etcd("etcd that cannot be reached", (it) => {
     Effect.gen(function*() {
       const { proxy, server } = yield* proxied
       yield* proxy.refuse
-      const client = yield* connect({ endpoints: proxy.endpoint })
+      const client = yield* connect({
+        endpoints: proxy.endpoint,
+        requestTimeout: "20 seconds",
+        retry: { maxAttempts: 100 }
+      })
       const key = "waited"
       const watching = yield* Effect.fork(
         Effect.flatMap(client.openWatch({ key }), (watch) =>
@@ -143,17 +163,7 @@ etcd("etcd that cannot be reached", (it) => {
       const { proxy } = yield* proxied
       const client = yield* connect({ endpoints: proxy.endpoint })
       const watch = yield* client.openWatch({ key: "told" })
-      const states: Array<string> = []
-      yield* Effect.fork(Stream.runForEach(Stream.changes(client.watchConnection.changes), (state) =>
-        Effect.sync(() =>
-          states.push(state._tag)
-        )))
-      yield* until(
-        "the first state",
-        Effect.sync(() =>
-          states.length === 1
-        )
-      )
+      const states = yield* watchStates(client)
       yield* proxy.refuse
       yield* proxy.cut()
       yield* until("the loss", Effect.sync(() => states.includes("Disconnected")))
@@ -163,6 +173,7 @@ etcd("etcd that cannot be reached", (it) => {
       yield* proxy.accept
       yield* client.put({ key: "told", value: "" })
       yield* take(watch, 1)
+      yield* until("the new connection is told", Effect.sync(() => states.length > 2))
       assert.deepStrictEqual(states, ["Connected", "Disconnected", "Connected"])
     }))
 
@@ -192,7 +203,9 @@ etcd("an etcd that stops answering", (it) => {
   it.scoped("lets calls fail at their deadline: a write may be applied, a read not", () =>
     Effect.gen(function*() {
       const { proxy, server } = yield* proxied
-      const client = yield* connect({ endpoints: proxy.endpoint, batch: false })
+      // Whoever does not answer for so long counts as gone, and its connection is replaced.
+      const keepAlive = { timeout: "30 seconds" } as const
+      const client = yield* connect({ endpoints: proxy.endpoint, batch: false, keepAlive })
       yield* client.get("key")
       yield* proxy.stall("down")
       const writes = ["put", "delete", "txn", "leaseGrant", "leaseRevoke", "compact"]

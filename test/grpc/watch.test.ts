@@ -6,6 +6,7 @@ import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../src/EtcdClient.js"
 import type { WatchCompacted, WatchNewEpoch } from "../../src/EtcdError.js"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { watchersOf } from "../support/metrics.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import type { Client } from "./support.js"
 import { assertSequence, below, connect, failure, show, take, until, write } from "./support.js"
@@ -25,13 +26,6 @@ const proxied = Effect.gen(function*() {
 /** Reads on while there is something to read, up to the last event expected, and compares the whole sequence. */
 const sees = (watch: EtcdClient.Watch, expected: ReadonlyArray<string>) =>
   Effect.map(take(watch, expected.length), (events) => assertSequence(events.map(show), expected))
-
-/** How many watches a server holds, as it says itself. */
-const watchersOn = ({ url }: EtcdServer.EtcdServerService) =>
-  Effect.promise(async () => {
-    const metrics = await (await fetch(`${url}/metrics`)).text()
-    return Number(/^etcd_debugging_mvcc_watcher_total (\d+)$/m.exec(metrics)?.[1])
-  })
 
 /** Nothing more comes: a change made now is the next event. */
 const isQuiet = (watch: EtcdClient.Watch, writer: Client, prefix: string) =>
@@ -231,7 +225,7 @@ for (const version of [undefined, "3.5"]) {
           yield* Effect.fork(Stream.runDrain(client.watch({ key: "/closed/a" }))).pipe(Effect.flatMap(Fiber.interrupt))
         }
         yield* isQuiet(kept, writer, "/closed/")
-        yield* until("one watcher", Effect.map(watchersOn(server), (count) => count === 1))
+        yield* until("one watcher", Effect.map(watchersOf(server), (count) => count === 1))
       }))
   })
 }

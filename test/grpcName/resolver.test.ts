@@ -130,7 +130,7 @@ describe("channels", () => {
     test(Effect.gen(function*() {
       const a = yield* instance("echo", "a")
       const scope = yield* Scope.make()
-      const client = yield* Scope.extend(Grpc.client(Echo, "echo", { closeTimeout: "300 millis" }), scope)
+      const client = yield* Scope.extend(Grpc.client(Echo, "echo", { closeTimeout: "20 seconds" }), scope)
       const first = yield* Effect.fork(call(client, "wait"))
       yield* until("it waits", () => a.waiting() === 1)
       const closing = yield* Effect.fork(Scope.close(scope, Exit.void))

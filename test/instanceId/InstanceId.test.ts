@@ -336,6 +336,6 @@ describe("options", () => {
       const error = yield* Effect.flip(
         Effect.scoped(Layer.build(Coord.layer({ instancePrefix: "numbers" })))
       )
-      assert.deepStrictEqual([error.argument, error.value], ["prefix", "numbers"])
+      assert.deepStrictEqual([error.argument, error.value], ["instancePrefix", "numbers"])
     }))
 })

@@ -75,7 +75,7 @@ describe("with etcdctl, in Go's layout", () => {
 
     it.effect("a lock of an etcdctl that is killed is ours when its lease ends", () =>
       Effect.scoped(Effect.gen(function*() {
-        const other = yield* etcdctlLock("killed", "--ttl=2")
+        const other = yield* etcdctlLock("killed", "--ttl=5")
         yield* other.nextLine
         const mine = yield* Effect.fork(Effect.scoped(Lock.acquire("killed")))
         yield* waiting("killed")

@@ -16,19 +16,7 @@ import * as Session from "../../src/Session.js"
 import { TestEtcd } from "../../src/testing.js"
 import * as Txn from "../../src/Txn.js"
 import { eventually, keys, pass, process, scenario, settle, whileTimePasses } from "../support/memory.js"
-
-const lockKeys = Effect.map(keys, (all) => all.filter((key) => key.startsWith("/locks/")))
-
-const waiting = (key: string, count: number) =>
-  eventually(`${count} wait for ${key}`, Effect.map(Lock.inspect(key), ({ waiters }) => waiters.length === count))
-
-/** Acquires in a scope of its own, which is handed out: closing it releases. */
-const hold = (key: string, options?: Lock.AcquireOptions) =>
-  Effect.gen(function*() {
-    const scope = yield* Scope.make()
-    const lock = yield* Scope.extend(Lock.acquire(key, options), scope)
-    return { lock, release: Scope.close(scope, Exit.void) }
-  })
+import { hold, lockKeys, waiting } from "./support.js"
 
 /** Another process on the same etcd. */
 const another = (connection: string) => Layer.build(process({ connection }))

@@ -10,7 +10,7 @@ import * as Lock from "../../src/Lock.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import * as Processes from "../support/processes.js"
 import * as TcpProxy from "../support/TcpProxy.js"
-import type { HolderReport, ObserverReport, Run, Way, WorkerOrder, WorkerReport } from "./loss.js"
+import type { HolderOrder, HolderReport, ObserverReport, Run, Way, WorkerOrder, WorkerReport } from "./loss.js"
 
 const ways: ReadonlyArray<Way> = ["interruptible", "uninterruptible", "abandoned", "scoped", "several"]
 
@@ -18,7 +18,7 @@ const fixture = (name: string): URL => new URL(`./fixtures/${name}.ts`, import.m
 
 /** Takes reports until there are as many of a kind. */
 const until = <Report>(
-  process: Processes.Process<never, Report>,
+  process: Pick<Processes.Process<never, Report>, "next" | "reports">,
   isDone: (reports: ReadonlyArray<Report>) => boolean
 ): Effect.Effect<ReadonlyArray<Report>, Processes.ProcessEnded> =>
   Effect.flatMap(
@@ -43,13 +43,17 @@ describe("a holder that is cut off from etcd", () => {
         const proxies = yield* Effect.forEach(Array.from({ length: 50 }), () => TcpProxy.make(server.endpoint))
         const runs = proxies.map(({ endpoint }, id): Run => ({ id, way: ways[id % ways.length], endpoint }))
         const [holding, observing] = yield* Effect.all([
-          Processes.compile<"end", HolderReport>(fixture("holders")),
+          Processes.compile<HolderOrder, HolderReport>(fixture("holders")),
           Processes.compile<never, ObserverReport>(fixture("observer"))
         ])
         const observer = yield* observing.start(server.endpoint, "/locks/loss/")
         yield* observer.next
         const holders = yield* holding.start(JSON.stringify(runs))
-        yield* until(holders, (reports) => reports.filter(({ _tag }) => _tag === "Held").length === runs.length)
+        const held = (yield* until(
+          holders,
+          (reports) => reports.filter(({ _tag }) => _tag === "Held").length === runs.length
+        )).flatMap((one) => one._tag === "Held" ? [one] : [])
+        const keys = held.flatMap(({ etcdKeys }) => etcdKeys)
 
         // At different moments of the time between two renewals.
         const cuts = yield* Effect.forEach(proxies, (proxy, index) =>
@@ -57,6 +61,12 @@ describe("a holder that is cut off from etcd", () => {
             Effect.zipRight(Effect.sync(() => process.hrtime.bigint())),
             Effect.zipLeft(proxy.blackHole)
           ), { concurrency: "unbounded" })
+        const seen = yield* until(
+          observer,
+          (reports) => keys.every((key) => reports.some((one) => one._tag === "Gone" && one.etcdKey === key))
+        )
+        // What goes on whatever happens has gone on until here.
+        yield* holders.send("come to an end")
         const told = yield* until(
           holders,
           (reports) =>
@@ -64,13 +74,7 @@ describe("a holder that is cut off from etcd", () => {
               reports.some((one) => one._tag === "Event" && one.id === id && one.what === "result")
             )
         )
-        const held = told.flatMap((one) => one._tag === "Held" ? [one] : [])
-        const keys = held.flatMap(({ etcdKeys }) => etcdKeys)
-        const seen = yield* until(
-          observer,
-          (reports) => keys.every((key) => reports.some((one) => one._tag === "Gone" && one.etcdKey === key))
-        )
-        yield* holders.send("end")
+        yield* holders.send("tell of stalls")
         yield* Effect.forEach(proxies, ({ resume }) => resume)
         const last = (yield* until(holders, (reports) => reports.some(({ _tag }) => _tag === "End")))
           .find((one) => one._tag === "End")

@@ -1,19 +1,17 @@
 /** What the tests of losses and their processes say to each other. Times are of the clock that all processes share. */
+import type { Stall } from "../support/child.js"
 
 /** How the holder of a run goes about it. */
 export type Way = "interruptible" | "uninterruptible" | "abandoned" | "scoped" | "several"
+
+/** To the process of the holders: on the first one bodies end that go on whatever happens to their locks. */
+export type HolderOrder = "come to an end" | "tell of stalls"
 
 /** One holder with a connection of its own. */
 export interface Run {
   readonly id: number
   readonly way: Way
   readonly endpoint: string
-}
-
-export interface Stall {
-  readonly from: string
-  readonly to: string
-  readonly next: string
 }
 
 export type HolderReport =
@@ -35,7 +33,6 @@ export type HolderReport =
     readonly _tag: "End"
     /** How late the event loop was, in milliseconds. */
     readonly delay: { readonly p99: number; readonly max: number }
-    /** When the process did not run: from one turn of its event loop to the next, and to the one after. */
     readonly stalls: ReadonlyArray<Stall>
   }
 

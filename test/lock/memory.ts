@@ -1,13 +1,9 @@
 /** What the test of many locks and its process say to each other. */
+import type { Usage } from "../support/memoryUsage.js"
 
-export type Order = "release"
-
-/** In MiB: what is in use without garbage, before the locks and with them; and what the process occupies. */
-export interface Usage {
-  readonly used: number
-  readonly resident: number
-}
+/** Each is carried out and then told of. */
+export type Order = "warm up" | "acquire" | "release" | "measure"
 
 export type Report =
-  | { readonly _tag: "Held"; readonly count: number; readonly idle: Usage; readonly held: Usage }
-  | { readonly _tag: "Released"; readonly after: Usage }
+  | { readonly _tag: "Done" }
+  | { readonly _tag: "Measured"; readonly usage: Usage }

@@ -9,13 +9,9 @@ import * as Scope from "effect/Scope"
 import * as Lock from "../../src/Lock.js"
 import * as Session from "../../src/Session.js"
 import { refusals, TestEtcd } from "../../src/testing.js"
-import { eventually, keys, pass, process, scenario, settle, whileTimePasses } from "../support/memory.js"
+import { pass, process, scenario, settle, whileTimePasses } from "../support/memory.js"
+import { hold, lockKeys, waiting } from "./support.js"
 import { countingWakes } from "./wakes.js"
-
-const lockKeys = Effect.map(keys, (all) => all.filter((key) => key.startsWith("/locks/")))
-
-const waiting = (key: string, count: number) =>
-  eventually(`${count} wait for ${key}`, Effect.map(Lock.inspect(key), ({ waiters }) => waiters.length === count))
 
 /** The same while time passes. */
 const waitingInTime = (key: string, count: number) =>
@@ -24,14 +20,6 @@ const waitingInTime = (key: string, count: number) =>
       until: ({ waiters }) => waiters.length === count
     })
   )
-
-/** Acquires in a scope of its own, which is handed out: closing it releases. */
-const hold = (key: string, options?: Lock.AcquireOptions) =>
-  Effect.gen(function*() {
-    const scope = yield* Scope.make()
-    const lock = yield* Scope.extend(Lock.acquire(key, options), scope)
-    return { lock, release: Scope.close(scope, Exit.void) }
-  })
 
 /** The locks of another process on the same etcd, which has held one before. */
 const another = (connection: string) =>

@@ -6,6 +6,7 @@ import * as Scope from "effect/Scope"
 import * as EtcdClient from "../../src/EtcdClient.js"
 import * as Lock from "../../src/Lock.js"
 import * as Session from "../../src/Session.js"
+import { until } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import * as Processes from "../support/processes.js"
 import type { Report } from "./fixtures/waiters.js"
@@ -15,7 +16,7 @@ type Held = Extract<Report, { readonly _tag: "Held" }>
 const perProcess = 50
 
 /** A lock that is held, and as many processes as are asked for with fifty waiters each. */
-const queue = (count: number) =>
+const queue = (count: number, ttlSeconds: number) =>
   Effect.gen(function*() {
     const server = yield* EtcdServer.make()
     const program = yield* Processes.compile<never, Report>(new URL("./fixtures/waiters.ts", import.meta.url))
@@ -24,10 +25,14 @@ const queue = (count: number) =>
     )
     const scope = yield* Scope.make()
     yield* Effect.provide(Scope.extend(Lock.acquire("fair"), scope), locks)
-    const processes = yield* Effect.replicateEffect(program.start(server.endpoint, "fair", String(perProcess)), count)
-    yield* Effect.provide(Lock.inspect("fair"), locks).pipe(
-      Effect.delay("50 millis"),
-      Effect.repeat({ until: ({ waiters }) => waiters.length === count * perProcess })
+    const start = program.start(server.endpoint, "fair", String(perProcess), String(ttlSeconds))
+    const processes = yield* Effect.replicateEffect(start, count)
+    yield* until(
+      "all wait",
+      Effect.map(
+        Effect.provide(Lock.inspect("fair"), locks),
+        ({ waiters }) => waiters.length === count * perProcess
+      )
     )
     return { processes, release: Scope.close(scope, Exit.void) }
   })
@@ -44,7 +49,7 @@ describe("200 waiters of 4 processes", () => {
     "have the lock in the order of their tokens, by one watch per process, each woken for its turn only",
     () =>
       Effect.gen(function*() {
-        const { processes, release } = yield* queue(4)
+        const { processes, release } = yield* queue(4, 30)
         yield* release
         yield* Effect.forEach(processes, ({ ended }) => ended)
         const reports = (yield* Effect.forEach(processes, ({ reports }) => reports)).flat()
@@ -65,7 +70,8 @@ describe("200 waiters of 4 processes", () => {
 
   it.scopedLive("have it in that order when one of the processes is killed among them", () =>
     Effect.gen(function*() {
-      const { processes, release } = yield* queue(4)
+      // So long the others wait for the one that is killed.
+      const { processes, release } = yield* queue(4, 5)
       const [doomed, ...others] = processes
       yield* doomed.kill
       yield* release

@@ -1,30 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
 import { EtcdClient } from "../../src/EtcdClient.js"
 import * as Lock from "../../src/Lock.js"
 import * as Session from "../../src/Session.js"
 import { TestEtcd } from "../../src/testing.js"
 import * as Txn from "../../src/Txn.js"
-import { eventually, keys, pass, process, scenario, settle, whileTimePasses } from "../support/memory.js"
-
-const lockKeys = Effect.map(keys, (all) => all.filter((key) => key.startsWith("/locks/")))
-
-const waiting = (key: string, count: number) =>
-  eventually(`${count} wait for ${key}`, Effect.map(Lock.inspect(key), ({ waiters }) => waiters.length === count))
-
-/** Runs something scoped in a scope of its own, which is handed out: closing it releases. */
-const hold = <A, E, R>(acquire: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
-    const scope = yield* Scope.make()
-    const lock = yield* Scope.extend(acquire, scope)
-    return { lock, release: Scope.close(scope, Exit.void) }
-  })
+import { eventually, pass, process, scenario, settle, whileTimePasses } from "../support/memory.js"
+import { holding as hold, lockKeys, waiting } from "./support.js"
 
 /** Another process on the same etcd. */
 const another = (connection: string) => Layer.build(process({ connection }))

@@ -61,6 +61,14 @@ describe("waiters and holders of four processes that are interrupted, timed out 
       )
 
       // In the end the long sessions are healthy, and outlive an outage in which all that they let go cannot be removed.
+      yield* until(
+        "all have started",
+        Effect.map(
+          Effect.forEach(stands, ({ child }) => child.reports),
+          (told) => told.every((all) => all.some(({ _tag }) => _tag === "Started"))
+        ),
+        "20 seconds"
+      )
       yield* Effect.sleep("2500 millis")
       yield* Effect.forEach(stands, ({ proxy }) => proxy.blackHole)
       yield* Effect.sleep("2500 millis")
@@ -74,7 +82,7 @@ describe("waiters and holders of four processes that are interrupted, timed out 
       yield* until(
         "all who waited were served, or gave up",
         Effect.map(stopped, (told) => told.every(({ length }) => length === 1)),
-        "15 seconds"
+        "30 seconds"
       )
       const all = (yield* stopped).flat()
       const sum = (numbers: ReadonlyArray<number>) => numbers.reduce((one, other) => one + other, 0)
@@ -93,12 +101,12 @@ describe("waiters and holders of four processes that are interrupted, timed out 
       yield* until(
         "no key of a queue or an ID is left",
         Effect.map(keys, (names) => names.every((name) => name.startsWith("/coord/attempts/"))),
-        // The longer time to live, for what killed processes had, and the time that etcd takes to look.
-        "9 seconds"
+        // What killed processes had is gone after the longer time to live, and what was left behind stays for ever.
+        "20 seconds"
       )
       yield* Effect.forEach(children, ({ ended, send }) => Effect.zipRight(send("exit"), ended), {
         concurrency: "unbounded"
       })
-      yield* until("no key at all is left", Effect.map(keys, ({ length }) => length === 0), "9 seconds")
-    }), 120_000)
+      yield* until("no key at all is left", Effect.map(keys, ({ length }) => length === 0), "20 seconds")
+    }), 180_000)
 })

@@ -56,6 +56,7 @@ describe("one counter that eight processes modify, with cuts and lost answers", 
       const done = yield* Effect.forEach(children, ({ next }) => next)
       const millis = Number((process.hrtime.bigint() - began) / 1_000_000n)
       yield* Fiber.interrupt(hurting)
+      yield* Effect.forEach(stands, ({ proxy }) => proxy.resume)
 
       const told = done.flatMap((one) => one._tag === "Done" ? [one] : [])
       const versions = told.flatMap(({ versions }) => versions)
@@ -70,6 +71,7 @@ describe("one counter that eight processes modify, with cuts and lost answers", 
       assert.strictEqual(counter.version, BigInt(processes * times), summary)
       assert.strictEqual(new Set(versions).size, processes * times, summary)
       assert.isAbove(troubles, 0)
+      yield* Effect.forEach(children, ({ ended }) => ended)
       yield* until(
         "no key but those of the settings is left",
         Effect.map(

@@ -32,7 +32,7 @@ const historyOf = (children: ReadonlyArray<Child>): Effect.Effect<ReadonlyArray<
   Effect.map(
     Effect.forEach(children, (child, index) =>
       Effect.map(child.reports, (told) => {
-        const reports = told.filter((one) => one._tag === "Begin" || one._tag === "End")
+        const reports = told.filter((one) => one._tag === "Begin" || one._tag === "End" || one._tag === "Stalled")
         return sectionsOf(`process ${index + 1}`, reports, process.hrtime.bigint())
       })),
     (all) => all.flat()

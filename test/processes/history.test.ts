@@ -57,25 +57,48 @@ describe("disorder", () => {
 })
 
 describe("sectionsOf", () => {
+  const begin = (section: number, time: number): Report => ({
+    _tag: "Begin",
+    section,
+    resource: "lock",
+    token: "7",
+    weight: 1,
+    limit: 1,
+    time: String(time)
+  })
+  const end = (section: number, time: number): Report => ({
+    _tag: "End",
+    section,
+    outcome: "interrupted",
+    time: String(time)
+  })
+
   it("ends what a killed process was in with its death", () => {
-    const begin = (section: number, time: number): Report => ({
-      _tag: "Begin",
-      section,
-      resource: "lock",
-      token: "7",
-      weight: 1,
-      limit: 1,
-      time: String(time)
-    })
     const reports: ReadonlyArray<Report> = [
       begin(1, 10),
-      { _tag: "End", section: 1, outcome: "interrupted", time: "12" },
+      end(1, 12),
       begin(2, 20),
       begin(3, 31)
     ]
     assert.deepStrictEqual(
       sectionsOf("p", reports, 30n).map(({ begin, end, outcome }) => [begin, end, outcome]),
       [[10n, 12n, "interrupted"], [20n, 30n, "killed"], [31n, 31n, "killed"]]
+    )
+  })
+
+  it("ends what a process ended in its first turn after a stall with the stall's beginning, and nothing else", () => {
+    const reports: ReadonlyArray<Report> = [
+      { _tag: "Stalled", from: "20", to: "40", next: "50" },
+      ...[1, 2, 3].map((section) => begin(section, 10)),
+      begin(4, 41),
+      end(1, 20),
+      end(2, 49),
+      end(3, 50),
+      end(4, 45)
+    ]
+    assert.deepStrictEqual(
+      sectionsOf("p", reports, 100n).map(({ begin, end }) => [begin, end]),
+      [[10n, 20n], [10n, 20n], [10n, 50n], [41n, 41n]]
     )
   })
 })

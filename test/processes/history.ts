@@ -6,6 +6,7 @@
  * together. A lock has sections of weight 1 and the limit 1, a semaphore weighs permits, and a writer weighs all that readers
  * may weigh together.
  */
+import type { Stall } from "../support/child.js"
 
 /** What a process tells of itself. Times are nanoseconds, as text; a section has a number within its process. */
 export type Report =
@@ -19,6 +20,7 @@ export type Report =
     readonly time: string
   }
   | { readonly _tag: "End"; readonly section: number; readonly outcome: "done" | "interrupted"; readonly time: string }
+  | { readonly _tag: "Stalled" } & Stall
 
 export interface Section {
   readonly resource: string
@@ -34,7 +36,8 @@ export interface Section {
 }
 
 /**
- * The sections of one process.
+ * The sections of one process. One that ended in the first turn after its process did not run for a while has ended before
+ * that: what it may have lost meanwhile nobody could tell it earlier, and it did nothing.
  *
  * @param died when the process was killed: what it held then it held no longer. A moment too early hides nothing, as its
  * lease lived on for much longer than a moment.
@@ -45,7 +48,16 @@ export const sectionsOf = (
   died: bigint
 ): ReadonlyArray<Section> => {
   const ends = new Map<number, Extract<Report, { readonly _tag: "End" }>>()
-  for (const report of reports) if (report._tag === "End") ends.set(report.section, report)
+  const stalls: Array<Stall> = []
+  for (const report of reports) {
+    if (report._tag === "End") ends.set(report.section, report)
+    else if (report._tag === "Stalled") stalls.push(report)
+  }
+  const ran = (time: bigint): bigint => {
+    const stall = stalls.find(({ next, to }) => BigInt(to) <= time && time < BigInt(next))
+    return stall === undefined ? time : BigInt(stall.from)
+  }
+  const notBefore = (begin: bigint, end: bigint): bigint => end > begin ? end : begin
   return reports.flatMap((report): ReadonlyArray<Section> => {
     if (report._tag !== "Begin") return []
     const { limit, resource, section, time, token, weight } = report
@@ -58,7 +70,7 @@ export const sectionsOf = (
       weight,
       limit,
       begin,
-      end: end === undefined ? (died > begin ? died : begin) : BigInt(end.time),
+      end: notBefore(begin, end === undefined ? died : ran(BigInt(end.time))),
       outcome: end?.outcome ?? "killed"
     }]
   })

@@ -36,7 +36,7 @@ describe("instance IDs of eight processes that are killed at random", () => {
           yield* Effect.sleep(yield* Random.nextIntBetween(100, 1_000))
           // However slow the machine is, those that are killed have held something.
           const busy = yield* Effect.filter(alive.keys(), (index) =>
-            Effect.map(alive[index].child.reports, ({ length }) => length > 0))
+            Effect.map(alive[index].child.reports, (reports) => reports.some(({ _tag }) => _tag === "Begin")))
           if (busy.length === 0) {
             continue
           }

@@ -1,20 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as EtcdClient from "../../src/EtcdClient.js"
+import { until } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
+import type { Usage } from "../support/memoryUsage.js"
+import { openStreamsOf } from "../support/metrics.js"
 import * as Processes from "../support/processes.js"
-import type { Form, Order, Report, Usage } from "./many.js"
+import type { Form, Order, Report } from "./many.js"
 
 const count = Number(process.env.MANY ?? 10_000)
 const services = 100
-
-const streams = (page: string, method: string): number => {
-  const of = (what: string) =>
-    page.split("\n")
-      .filter((line) => line.startsWith(`grpc_server_${what}_total{`) && line.includes(`grpc_method="${method}"`))
-      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0)
-  return of("started") - of("handled")
-}
 
 const ready = (report: Report) => report._tag === "Ready" ? report : assert.fail(report._tag)
 
@@ -34,12 +29,10 @@ describe(`${count} instances of ${services} services from one process, and as ma
         const watching = ready(yield* watcher.next)
         const keys = yield* server.etcdctl(["get", "/services/many/", "--prefix", "--keys-only"])
         assert.lengthOf(keys.split("\n").filter((line) => line !== ""), count)
-        // The first keep-alive opens its stream.
-        const page = yield* Effect.repeat(
-          Effect.delay(Effect.promise(async () => (await fetch(`${server.url}/metrics`)).text()), "200 millis"),
-          { until: (page) => streams(page, "LeaseKeepAlive") > 0 }
-        )
-        assert.deepStrictEqual([streams(page, "LeaseKeepAlive"), streams(page, "Watch")], [1, 2])
+        const keepAlives = openStreamsOf(server, "LeaseKeepAlive")
+        yield* until("the first keep-alive, which opens their stream", Effect.map(keepAlives, (count) => count > 0))
+        assert.strictEqual(yield* keepAlives, 1)
+        assert.strictEqual(yield* openStreamsOf(server, "Watch"), 2)
 
         const client = yield* EtcdClient.make({ endpoints: server.endpoint })
         const took: Array<number> = []
@@ -49,15 +42,11 @@ describe(`${count} instances of ${services} services from one process, and as ma
           const sent = Date.now()
           yield* client.put({ key: `/services/${name}/news`, value })
           const expected = count / services
-          let reached: ReadonlyArray<number> = []
-          while (reached.length < expected) {
-            yield* watcher.send("measure")
-            const report = yield* watcher.next
-            if (report._tag !== "Reached") return assert.fail(report._tag)
-            reached = [...reached, ...report.at]
-          }
-          assert.lengthOf(reached, expected)
-          took.push(...reached.map((at) => at - sent))
+          yield* watcher.send("reached")
+          const report = yield* watcher.next
+          if (report._tag !== "Reached") return assert.fail(report._tag)
+          assert.lengthOf(report.at, expected)
+          took.push(...report.at.map((at) => at - sent))
         }
         took.sort((a, b) => a - b)
 

@@ -2,10 +2,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import * as Coord from "../../src/Coord.js"
 import * as Lock from "../../src/Lock.js"
+import { until } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { watchersOf } from "../support/metrics.js"
 
 const asRoot = (server: EtcdServer.EtcdServerService, ...args: ReadonlyArray<string>) =>
   server.etcdctl(["--user=root:root", ...args])
@@ -28,12 +29,7 @@ const protectedServer = (version: string) =>
 
 /** Waits until so many watches stand. */
 const watched = (server: EtcdServer.EtcdServerService, count: number) =>
-  Effect.promise(async () => (await fetch(`${server.url}/metrics`)).text()).pipe(
-    Effect.repeat({
-      until: (page) => page.includes(`\netcd_debugging_mvcc_watcher_total ${count}\n`),
-      schedule: Schedule.spaced("20 millis")
-    })
-  )
+  until(`${count} watches`, Effect.map(watchersOf(server), (watchers) => watchers === count))
 
 describe.each(["3.4", "3.5"])("locks of a user with few rights, on etcd %s", (version) => {
   it.scopedLive("are heard of when they are deleted by hand, however many they are", () =>

@@ -1,7 +1,7 @@
 /**
  * A cluster of real etcd servers for tests; each member can be stopped, killed and paused on its own.
  */
-import { Array, Context, Effect, Layer } from "effect"
+import { Array, Context, Effect, Layer, Schedule } from "effect"
 import type { Scope } from "effect"
 import type { EtcdServerOptions, EtcdServerService } from "./EtcdServer.js"
 import { drawPorts, EtcdServerError, makeMember } from "./EtcdServer.js"
@@ -11,7 +11,7 @@ export interface EtcdClusterService {
   readonly members: ReadonlyArray<EtcdServerService>
   /** Where clients connect, one entry for each member. */
   readonly endpoints: ReadonlyArray<string>
-  /** The member that leads at the moment. */
+  /** The member that leads at the moment; waits for an election. */
   readonly leader: Effect.Effect<EtcdServerService, EtcdServerError>
   /** The members that do not lead at the moment, whether they run or not. */
   readonly followers: Effect.Effect<ReadonlyArray<EtcdServerService>, EtcdServerError>
@@ -25,8 +25,12 @@ interface Status {
   readonly leader: number
 }
 
+/** How long an election may take, and a busy machine to tell of it. */
+const electionTimeout = "20 seconds"
+
+/** One that does not run is not asked, as `etcdctl` would go on trying. */
 const isLeader = (member: EtcdServerService) =>
-  member.etcdctl(["endpoint", "status", "--write-out=json", "--dial-timeout=1s", "--command-timeout=2s"]).pipe(
+  Effect.zipRight(member.pid, member.etcdctl(["endpoint", "status", "--write-out=json"])).pipe(
     Effect.map((output) => {
       const [entry] = JSON.parse(output) as ReadonlyArray<{ readonly Status: Status }>
       return entry.Status.leader === entry.Status.header.member_id
@@ -52,7 +56,8 @@ export const make = (
         return index < 0
           ? new EtcdServerError({ message: "the cluster has no leader" })
           : Effect.succeed(members[index])
-      })
+      }),
+      Effect.retry(Schedule.upTo(Schedule.spaced("50 millis"), electionTimeout))
     )
     return {
       members,

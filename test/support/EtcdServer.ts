@@ -8,7 +8,7 @@ import { mkdtemp, rm } from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import type { ServerProcess } from "./etcd/process.js"
-import { startProcess, startWatchdog } from "./etcd/process.js"
+import { startProcess, startWatchdog, stopped } from "./etcd/process.js"
 import { untilHealthy } from "./etcd/readiness.js"
 import * as EtcdBinary from "./EtcdBinary.js"
 import * as Etcdctl from "./Etcdctl.js"
@@ -71,7 +71,7 @@ export interface EtcdServerService {
   readonly kill: Effect.Effect<void>
   /** Stops the server and starts it again, with its data. */
   readonly restart: Effect.Effect<void, EtcdServerError>
-  /** Stops its execution (SIGSTOP): connections stay open and nothing answers. */
+  /** Stops its execution (SIGSTOP) and waits for that: connections stay open and nothing answers. */
   readonly pause: Effect.Effect<void>
   /** Lets a paused server go on (SIGCONT). */
   readonly resume: Effect.Effect<void>
@@ -175,6 +175,10 @@ export const makeMember = (
     const isRunning = () => current !== undefined && current.isRunning()
     const signal = (name: NodeJS.Signals) => Effect.sync(() => current?.signal(name))
     const exited = Effect.promise(async () => current?.exited)
+    const pause = Effect.zipRight(
+      signal("SIGSTOP"),
+      Effect.promise(async () => current?.pid === undefined ? undefined : stopped(current.pid))
+    )
 
     const ready = Effect.promise((interrupted) => {
       const deadline = Date.now() + startTimeout
@@ -218,7 +222,7 @@ export const makeMember = (
       stop,
       kill,
       restart: Effect.zipRight(stop, start),
-      pause: signal("SIGSTOP"),
+      pause,
       resume: signal("SIGCONT"),
       wipe,
       startWithoutData: Effect.zipRight(wipe, start),

@@ -58,6 +58,9 @@ export const make = (options: {
   const env = etcdEnvironment()
   const all = (args: ReadonlyArray<string>) => [
     `--endpoints=${options.endpoints.join(",")}`,
+    // Its own 2 and 5 seconds can be too short on a busy machine.
+    "--dial-timeout=20s",
+    "--command-timeout=20s",
     ...options.flags ?? [],
     ...args
   ]

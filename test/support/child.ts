@@ -11,6 +11,23 @@ export const tell = (report: unknown): Effect.Effect<void> =>
 /** The time by a clock that all processes of the machine share, in nanoseconds, as text. */
 export const now = (): string => String(process.hrtime.bigint())
 
+/** When the process did not run: from one turn of its event loop to the next, and to the one after. */
+export interface Stall {
+  readonly from: string
+  readonly to: string
+  readonly next: string
+}
+
+/** Notes from now on when the process does not run for more than 100 ms. What was to happen then happens in its first turn. */
+export const watchStalls = (told: (stall: Stall) => void): void => {
+  let turns: ReadonlyArray<bigint> = []
+  setInterval(() => {
+    turns = [...turns.slice(-2), process.hrtime.bigint()]
+    const [from, to, next] = turns
+    if (turns.length === 3 && to - from > 100_000_000n) told({ from: String(from), to: String(to), next: String(next) })
+  }, 10).unref()
+}
+
 /**
  * Runs the program with its arguments and with the orders that the test sends. The process ends with it, and also when the
  * test process is gone; SIGTERM interrupts it.

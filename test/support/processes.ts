@@ -30,7 +30,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Watchdog } from "./etcd/process.js"
-import { startWatchdog } from "./etcd/process.js"
+import { startWatchdog, stopped } from "./etcd/process.js"
 
 /** There is nothing more to hear from the process: it has ended. The message holds what it printed to its stderr. */
 export class ProcessEnded extends Data.TaggedError("ProcessEnded")<{ readonly message: string }> {}
@@ -49,7 +49,7 @@ export interface Process<Order, Report> {
   readonly next: Effect.Effect<Report, ProcessEnded>
   /** All reports that have arrived, those that were taken too. */
   readonly reports: Effect.Effect<ReadonlyArray<Report>>
-  /** `SIGKILL`, `SIGSTOP`, `SIGCONT`, … */
+  /** `SIGKILL`, `SIGSTOP`, `SIGCONT`, …; waits until it has stopped. */
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** Ends it at once (SIGKILL) and waits for that. */
   readonly kill: Effect.Effect<Ended>
@@ -124,7 +124,11 @@ const start = <Order, Report>(
       })
     })
 
-    const signal = (name: NodeJS.Signals) => Effect.sync(() => void child.kill(name))
+    const signal = (name: NodeJS.Signals) =>
+      Effect.zipRight(
+        Effect.sync(() => void child.kill(name)),
+        name === "SIGSTOP" ? Effect.promise(() => stopped(pid)) : Effect.void
+      )
     const ended = Effect.promise(() => closed)
     return {
       pid,

@@ -294,12 +294,14 @@ const cutAfterEveryFrame = (watched: Watched, uncut: ReadonlyArray<Frame>) =>
         replay(watched, levels[count % 2], `cut after frame ${count}`, [place]),
         ({ cuts, frames }) => {
           if (cuts > 0) assert.strictEqual(frames.length, count)
+          // It had all changes before it came to that frame: the same bytes are divided differently each time.
+          else assert.isAtMost(frames.length, count)
           return cuts
         }
       )
     }, { concurrency: atOnce })
-    // etcd divides the same bytes a little differently each time: the last frames may come after the last change.
-    assert.deepStrictEqual(counts.slice(0, -5), counts.slice(0, -5).map(() => 1))
+    assert.isAtLeast(counts.filter((cuts) => cuts === 1).length, counts.length * 0.8)
+    assert.isAtMost(Math.max(...counts), 1)
   })
 
 /** Offsets inside the frames of the uncut replay, in every fourth case inside a header. */

@@ -184,7 +184,7 @@ export const leases = (it: It) => {
     ({ backend, ...stage }) =>
       Effect.gen(function*() {
         const { all, client, contents, expectEvents, k, puts } = stage
-        const { id } = yield* client.leaseGrant({ ttl: "2 seconds" })
+        const { id } = yield* client.leaseGrant({ ttl: "4 seconds" })
         yield* client.txn({
           success: [
             Txn.put({ key: k("b"), value: "1", lease: id }),
@@ -207,8 +207,8 @@ export const leases = (it: It) => {
     "keeps a lease alive as a stream, beyond its time",
     ({ backend, client, k, puts }) =>
       Effect.gen(function*() {
-        const { id } = yield* client.leaseGrant({ ttl: "2 seconds" })
-        const other = yield* client.leaseGrant({ ttl: "2 seconds" })
+        const { id } = yield* client.leaseGrant({ ttl: "4 seconds" })
+        const other = yield* client.leaseGrant({ ttl: "4 seconds" })
         yield* client.put({ key: k("a"), value: "1", lease: id })
         yield* client.put({ key: k("b"), value: "1", lease: other.id })
         const watch = yield* client.openWatch({ key: k("b") })
@@ -217,7 +217,7 @@ export const leases = (it: It) => {
           Stream.runCollect(Stream.interruptWhen(client.leaseKeepAlive(id), watch.next))
         )
         assert.isTrue(Chunk.size(renewals) >= 3, `${Chunk.size(renewals)} renewals`)
-        assert.deepStrictEqual(Chunk.unsafeHead(renewals), { id, ttl: Duration.seconds(2) })
+        assert.deepStrictEqual(Chunk.unsafeHead(renewals), { id, ttl: Duration.seconds(4) })
         assert.isTrue(Option.isSome(yield* client.get(k("a"))))
         assert.isTrue(Option.isNone(yield* client.get(k("b"))))
         yield* client.leaseRevoke(id)

@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import type * as Coord from "../../../src/Coord.js"
 import * as EtcdClient from "../../../src/EtcdClient.js"
 import type { EtcdServerService } from "../../support/EtcdServer.js"
+import { leasesOf } from "../../support/leases.js"
 import * as TcpProxy from "../../support/TcpProxy.js"
 import { play, type Scenario, servicesOver, type Trouble } from "./World.js"
 
@@ -60,10 +61,7 @@ export const make = (
             trouble,
             outside: {
               stored: Effect.map(Effect.orDie(observer.range({ key: "\0", rangeEnd: "\0" })), ({ kvs }) => kvs),
-              leases: Effect.map(
-                Effect.orDie(servers[0].etcdctl(["lease", "list"])),
-                (output) => Array.from(output.matchAll(/^[0-9a-f]{8,16}$/gm), ([id]) => BigInt(`0x${id}`))
-              ),
+              leases: Effect.orDie(leasesOf(servers[0])),
               newProcess: processOf(endpoints)
             }
           })

@@ -2,6 +2,7 @@
  * Running a server program: started and signalled by its own process id, and never left behind.
  */
 import { spawn } from "node:child_process"
+import { readFile } from "node:fs/promises"
 import type { Socket } from "node:net"
 import { etcdEnvironment } from "./exec.js"
 
@@ -41,6 +42,16 @@ export const startWatchdog = (folder: string): Watchdog => {
     watch: (...pids) => input.write(`${pids.join(" ")}\n`),
     close: () => input.end("\n")
   }
+}
+
+/**
+ * Resolves when a signal to stop has reached the process, or when that has ended: on a busy machine it goes on for a while.
+ * Elsewhere than on Linux nobody can tell.
+ */
+export const stopped = async (pid: number): Promise<void> => {
+  const goesOn = (): Promise<boolean> =>
+    readFile(`/proc/${pid}/stat`, "latin1").then((stat) => !/\) [TZ] /.test(stat), () => false)
+  while (await goesOn()) await new Promise((resolve) => setImmediate(resolve))
 }
 
 const maxLog = 64 * 1024
