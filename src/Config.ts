@@ -12,7 +12,8 @@ import type * as EffectConfigError from "effect/ConfigError"
 import type * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Either from "effect/Either"
+import { identity } from "effect/Function"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
@@ -257,11 +258,11 @@ export const make = (
     const modify = Modify.make(client, names, writes, turns, copies.wrote)
     const transaction = Transaction.make(names, writes, copies.wrote)
 
-    const getWithVersion = <A, I, R>(key: string, schema: Schema.Schema<A, I, R>) =>
-      Effect.flatMap(
-        reads.get(key, schema),
-        (found) => found === undefined ? new NotFound({ key }) : Effect.succeed(found)
-      )
+    /** What is told of a value, where there has to be one. */
+    const existing = <A, B>(key: string, of: (found: Versioned<A>) => B) =>
+    (
+      found: Versioned<A> | undefined
+    ): Either.Either<B, NotFound> => found === undefined ? Either.left(new NotFound({ key })) : Either.right(of(found))
 
     const watch = <A, I, R>(
       key: string,
@@ -281,13 +282,13 @@ export const make = (
 
     return {
       prefix,
-      get: (key, schema) => Effect.map(getWithVersion(key, schema), ({ value }) => value).pipe(spanned("get", key)),
+      get: (key, schema) => reads.get(key, schema, existing(key, ({ value }) => value)).pipe(spanned("get", key)),
       getOption: (key, schema) =>
-        Effect.map(reads.get(key, schema), (found) => Option.map(Option.fromNullable(found), ({ value }) => value))
-          .pipe(
-            spanned("getOption", key)
-          ),
-      getWithVersion: (key, schema) => getWithVersion(key, schema).pipe(spanned("getWithVersion", key)),
+        reads.get(key, schema, (found) => Either.right(Option.map(Option.fromNullable(found), ({ value }) => value))).pipe(
+          spanned("getOption", key)
+        ),
+      getWithVersion: (key, schema) =>
+        reads.get(key, schema, existing(key, identity)).pipe(spanned("getWithVersion", key)),
       getAt: (key, schema, revision) => reads.getAt(key, schema, revision).pipe(spanned("getAt", key)),
       cached: copies.cached,
       set: (key, schema, value, options = {}) => writes.set(key, schema, value, options).pipe(spanned("set", key)),

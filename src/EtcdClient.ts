@@ -151,6 +151,8 @@ export interface StartedTxn {
  */
 export interface Cancelable {
   readonly cancel: () => void
+  /** Whether it may have left already: what has not, and is cancelled, never will. */
+  readonly isSent: () => boolean
 }
 
 /**

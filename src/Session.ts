@@ -12,6 +12,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -147,6 +148,11 @@ export interface Session {
   /** What {@link Session.check} would find, for code that is no effect. */
   readonly isOver: () => boolean
   /**
+   * Whether new users should get another session, so that this one ends soon: what it gave up without knowing the outcome
+   * has left a marker in etcd, which stays until the lease ends.
+   */
+  readonly isWorn: () => boolean
+  /**
    * Renews the lease now, and says for how long: what the keep-alive in the background does anyway.
    */
   readonly renew: Effect.Effect<Duration.Duration, EtcdError | SessionExpired>
@@ -201,7 +207,12 @@ export interface Session {
    * Carries out a transaction that undoes something, and does no harm when it is repeated: with the same patience as
    * {@link Session.remove}. `key` is what the log calls it.
    */
-  readonly undo: (undoing: { readonly key: string; readonly txn: TxnRequest }) => Effect.Effect<void>
+  readonly undo: (undoing: {
+    readonly key: string
+    readonly txn: TxnRequest
+    /** Whether it puts a marker with the session's lease. Default: no */
+    readonly bars?: boolean | undefined
+  }) => Effect.Effect<void>
 }
 
 /** Renew this many times per time to live. */
@@ -228,12 +239,14 @@ export const make = (options: {
   Effect.gen(function*() {
     const ttl = yield* validate.ttl(options.ttl)
     const remover = yield* Remover.make(yield* EtcdClient)
-    return yield* makeChecked(ttl, remover)
+    return yield* makeChecked(ttl, remover, constVoid)
   })
 
+/** @param onWorn told when it should not get new users any more */
 const makeChecked = (
   ttl: Duration.Duration,
-  remover: Remover.Remover
+  remover: Remover.Remover,
+  onWorn: () => void
 ): Effect.Effect<Session, never, EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
@@ -366,11 +379,13 @@ const makeChecked = (
     const isMoot = (): boolean => closing || ended?.reason === "revoked"
 
     /** After the end of the session its keys go by themselves soon: nobody should have to wait to hear of its loss. */
-    const removeUnlessMoot = (
-      { confirmed, key, txn }: Pick<Remover.Removal, "key" | "txn" | "confirmed">
-    ): Effect.Effect<void> => remover.remove({ key, txn, confirmed, isMoot, wait: ended === undefined })
+    const removeUnlessMoot = (removal: Remover.Removal, wait = true): Effect.Effect<void> =>
+      remover.remove(removal, isMoot, wait && ended === undefined)
 
-    const undo: Session["undo"] = (undoing) => Effect.suspend(() => removeUnlessMoot(undoing))
+    const undo: Session["undo"] = ({ bars, key, txn }) =>
+      Effect.suspend(() =>
+        removeUnlessMoot({ key, txn: () => txn, confirmed: bars === true ? wear : constVoid })
+      )
 
     const remove: Session["remove"] = ({ fence, key }) =>
       undo({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })
@@ -380,7 +395,21 @@ const makeChecked = (
     const leaseGone = (error: EtcdError): Effect.Effect<never, EtcdError | SessionExpired> =>
       error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error)
 
-    const ground: Ground<SessionExpired> = { client, names, leaseGone, remove: removeUnlessMoot, isMoot }
+    let isWorn = false
+    const wear = (): void => {
+      isWorn = true
+      onWorn()
+    }
+
+    const ground: Ground<SessionExpired> = {
+      client,
+      names,
+      leaseGone,
+      remove: removeUnlessMoot,
+      isMoot,
+      isAnswered: () => ended === undefined && !remover.isBehind(),
+      barred: wear
+    }
 
     const startClaim: Session["startClaim"] = (options, owe, claimant) => {
       if (lease !== undefined && !isOver()) Claim.start(ground, lease, options, owe, claimant)
@@ -412,6 +441,7 @@ const makeChecked = (
       expired: Deferred.await(over),
       check,
       isOver,
+      isWorn: () => isWorn,
       renew: Effect.flatMap(leased, (id) =>
         Effect.catchIf(
           renew(id, ttl),
@@ -473,6 +503,8 @@ interface Shared {
   readonly millis: number
   readonly scope: Scope.CloseableScope
   users: number
+  /** Opened when nobody uses it any more, and nobody will. */
+  readonly done: Effect.Latch
   /** When the last one gave it back, on the monotonic clock. */
   idleSince: bigint
 }
@@ -490,7 +522,7 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
     const scope = yield* Effect.scope
     const clock = yield* Effect.clock
     const all = new Set<Shared>()
-    /** The session to share for each time to live; one that is over is replaced while its users still hold it. */
+    /** The session to share for each time to live; one that is over or worn is replaced while its users still hold it. */
     const current = new Map<number, Shared>()
 
     const retire = (shared: Shared): Effect.Effect<void> =>
@@ -500,25 +532,42 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
         return Scope.close(shared.scope, Exit.void)
       })
 
+    const isUsable = ({ session }: Shared): boolean => !session.isOver() && !session.isWorn()
+
+    const isDone = (shared: Shared): boolean => shared.users === 0 && !isUsable(shared)
+
     /** Ends when the session was idle for long enough, and is closed. */
     const awaitIdleness = (shared: Shared): Effect.Effect<void> =>
       Effect.suspend(() => {
         const idle = shared.users === 0 ? clock.unsafeCurrentTimeNanos() - shared.idleSince : 0n
-        const left = shared.session.isOver() && shared.users === 0 ? 0n : idleNanos - idle
+        const left = isDone(shared) ? 0n : idleNanos - idle
         return left <= 0n
           ? Effect.uninterruptible(retire(shared))
-          : Effect.zipRight(Effect.sleep(Duration.nanos(left)), awaitIdleness(shared))
+          : Effect.zipRight(
+            Effect.raceFirst(Effect.sleep(Duration.nanos(left)), shared.done.await),
+            awaitIdleness(shared)
+          )
       })
 
     const make = (ttl: Duration.Duration): Effect.Effect<Shared> =>
       Effect.gen(function*() {
         const millis = Duration.toMillis(ttl)
         const own = yield* Scope.make()
-        const session = yield* makeChecked(ttl, remover).pipe(
+        const done = yield* Effect.makeLatch(false)
+        const session = yield* makeChecked(ttl, remover, () => {
+          if (isDone(shared)) done.unsafeOpen()
+        }).pipe(
           Effect.provideService(EtcdClient, client),
           Scope.extend(own)
         )
-        const shared: Shared = { session, millis, scope: own, users: 0, idleSince: clock.unsafeCurrentTimeNanos() }
+        const shared: Shared = {
+          session,
+          millis,
+          scope: own,
+          done,
+          users: 0,
+          idleSince: clock.unsafeCurrentTimeNanos()
+        }
         all.add(shared)
         current.set(millis, shared)
         yield* awaitIdleness(shared).pipe(inBackground("sessions"), Effect.interruptible, Effect.forkIn(scope))
@@ -533,7 +582,9 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
     const use = (shared: Shared, owe: (giveBack: () => void) => void): Session => {
       shared.users++
       owe(() => {
-        if (--shared.users === 0) shared.idleSince = clock.unsafeCurrentTimeNanos()
+        if (--shared.users > 0) return
+        shared.idleSince = clock.unsafeCurrentTimeNanos()
+        if (isDone(shared)) shared.done.unsafeOpen()
       })
       return shared.session
     }
@@ -542,12 +593,12 @@ export const layer: Layer.Layer<Sessions, never, EtcdClient> = Layer.scoped(
       Effect.flatMap(validate.ttl(ttl), (ttl) =>
         Effect.uninterruptible(Effect.suspend(() => {
           const shared = current.get(Duration.toMillis(ttl))
-          return shared === undefined || shared.session.isOver() ? make(ttl) : Effect.succeed(shared)
+          return shared !== undefined && isUsable(shared) ? Effect.succeed(shared) : make(ttl)
         })).pipe(Effect.map((shared) => use(shared, owe))))
 
     const lend: Sessions["Type"]["lend"] = (ttl, owe) => {
       const shared = current.get(Duration.toMillis(ttl))
-      return shared === undefined || shared.session.isOver() ? undefined : use(shared, owe)
+      return shared !== undefined && isUsable(shared) ? use(shared, owe) : undefined
     }
 
     const borrow: Sessions["Type"]["borrow"] = (ttl, owe) =>

@@ -3,7 +3,7 @@ import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { constVoid } from "effect/Function"
+import { constTrue, constVoid } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -81,7 +81,7 @@ const notCreated = (
     }`
   })
 
-const nothingToCancel: Cancelable = { cancel: constVoid }
+const nothingToCancel: Cancelable = { cancel: constVoid, isSent: constTrue }
 
 /** A transaction that takes no fibre unless its first attempt fails. */
 class StartedCourse extends Course<TxnResponse> implements Settled<TxnResponse> {
@@ -173,7 +173,7 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       }
       const repeatable = repeatableAs(isReadOnly(request) ? "read" : "write", call)
       const course = new StartedCourse(retry, repeatable, millisOf(call), batched, started)
-      return batched.startTxn(started, { timeoutMillis: course.time() }, course)
+      return batched.startTxn(started, request, { timeoutMillis: course.time() }, course)
     }
 
     const range: Client["range"] = (request, call) =>

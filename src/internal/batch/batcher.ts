@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
+import { constTrue } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import type { Cancelable, StartedTxn } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
@@ -61,8 +62,10 @@ type StartTxn = (request: TxnRequest, options: CallOptions, done: Done<TxnRespon
 
 /** The calls, and the one that is hottest without a fibre of its caller. */
 export interface BatchedKv extends Kv {
+  /** @param request what `source` makes */
   readonly startTxn: (
-    txn: Pick<StartedTxn, "request">,
+    source: Pick<StartedTxn, "request">,
+    request: TxnRequest,
     options: CallOptions,
     caller: Settled<TxnResponse>
   ) => Cancelable
@@ -147,11 +150,10 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Batc
           : isReadOnly(request)
           ? transport.txn(request, call)
           : writes.submit(new Requests.TxnCall(ways, { request: () => request }, request), call),
-      startTxn: (source, call, caller) => {
-        const request = source.request()
+      startTxn: (source, request, call, caller) => {
         if (isFlatRead(request)) return reads.start(new Requests.FlatReadCall(ways, source), call, caller)
         return isReadOnly(request)
-          ? { cancel: startTxn(request, call, (exit) => caller.settled(exit)) }
+          ? { cancel: startTxn(request, call, (exit) => caller.settled(exit)), isSent: constTrue }
           : writes.start(new Requests.TxnCall(ways, source, request), call, caller)
       }
     }

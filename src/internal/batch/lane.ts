@@ -105,15 +105,19 @@ class Member<A> implements Waiting {
   flight: Flight | undefined = undefined
   readonly #lane: Lane
   #request: Request<A> | undefined
-  #caller: Settled<A> | undefined
+  #caller: Settled<A> | undefined = undefined
 
-  constructor(lane: Lane, request: Request<A>, deadline: number, caller: Settled<A>) {
+  constructor(lane: Lane, request: Request<A>, deadline: number) {
     this.shares = request.shares
     this.deadline = deadline
     this.isEager = !request.shares
     this.#lane = lane
     this.#request = request
+  }
+
+  begin(caller: Settled<A>): void {
     this.#caller = caller
+    this.#lane.enter(this)
   }
 
   part(): Part {
@@ -154,6 +158,10 @@ class Member<A> implements Waiting {
     this.#caller = undefined
   }
 
+  isSent(): boolean {
+    return this.flight !== undefined
+  }
+
   cancel(): void {
     if (this.isOver) return
     this.giveUp()
@@ -176,6 +184,27 @@ class Member<A> implements Waiting {
     caller.settled(exit)
   }
 }
+
+/** A fibre that waits. */
+class Resumed<A> implements Settled<A> {
+  readonly settled: (exit: Exit.Exit<A, EtcdError>) => void
+
+  constructor(resume: (exit: Exit.Exit<A, EtcdError>) => void) {
+    this.settled = resume
+  }
+}
+
+const cancelling = <A>(member: Member<A>): Effect.Effect<void> => Effect.sync(() => member.cancel())
+
+/**
+ * V8 allocates a closure that is assigned to a property among the old, and `Effect.async` assigns one that keeps hold of
+ * what it was given. So it is given the member alone, which lets go of the rest.
+ */
+const outcomeOf = <A>(member: Member<A>): Effect.Effect<A, EtcdError> =>
+  Effect.async((resume) => {
+    member.begin(new Resumed(resume))
+    return cancelling(member)
+  })
 
 /** A call that is under way, for as long as the last of its members has time. */
 class Flight {
@@ -304,16 +333,18 @@ export class Lane {
     return Effect.suspend(() =>
       this.#closed || this.#flights.size === 0 && this.#queue.length === 0
         ? this.#leave(request, options)
-        : Effect.async<A, EtcdError>((resume) => {
-          const member = this.start(request, options, { settled: resume })
-          return Effect.sync(() => member.cancel())
-        })
+        : outcomeOf(new Member<A>(this, request, this.#now() + options.timeoutMillis))
     )
   }
 
   /** The same without a fibre of the caller, who is told the outcome unless the request was given up before. */
   start<A>(request: Request<A>, { timeoutMillis }: CallOptions, caller: Settled<A>): Cancelable {
-    const member = new Member(this, request, this.#now() + timeoutMillis, caller)
+    const member = new Member<A>(this, request, this.#now() + timeoutMillis)
+    member.begin(caller)
+    return member
+  }
+
+  enter(member: Waiting): void {
     if (this.#closed) {
       member.fail(closed(false))
     } else if (this.#flights.size === 0 && this.#queue.length === 0) {
@@ -323,7 +354,6 @@ export class Lane {
       if (member.isEager) this.#eager++
       this.#flushSoon()
     }
-    return member
   }
 
   /** What still waits for its turn is not sent any more; nobody is left without an answer. */

@@ -57,7 +57,8 @@ const attempt = <A, R>(
   }
 }
 
-const isDone = <A, E, R>(parsed: Effect.Effect<A, E, R>): parsed is Effect.Effect<A, E, R> & Either.Right<never, A> =>
+/** What is there at once needs no step of a fibre. */
+export const isDone = <A, E, R>(parsed: Effect.Effect<A, E, R>): parsed is Effect.Effect<A, E, R> & Either.Right<never, A> =>
   Either.isEither(parsed) && Either.isRight(parsed)
 
 export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Codec<A, R>, Json.NotJson> => {
@@ -87,7 +88,6 @@ export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Cod
     const json = Json.parse(text)
     if (Option.isNone(json)) return decoded(text)
     const asJson = decoded(json.value)
-    // What is there at once needs no further step.
     return isDone(asJson)
       ? asJson
       : Effect.catchAll(asJson, (asJson) => Effect.mapError(decoded(text), (asText) => shape.isText ? asText : asJson))

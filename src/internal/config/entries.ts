@@ -54,11 +54,15 @@ export const read = <A, R>(
   key: string,
   codec: Codec.Codec<A, R>,
   { modRevision: version, value }: Stored
-): Effect.Effect<Versioned<A>, DecodeError, R> =>
-  Effect.mapBoth(codec.decode(value), {
-    onSuccess: (value) => ({ value, version }),
-    onFailure: (cause) => new DecodeError({ key, version, cause })
-  })
+): Effect.Effect<Versioned<A>, DecodeError, R> => {
+  const decoded = codec.decode(value)
+  return Codec.isDone(decoded)
+    ? Either.right({ value: decoded.right, version })
+    : Effect.mapBoth(decoded, {
+      onSuccess: (value) => ({ value, version }),
+      onFailure: (cause) => new DecodeError({ key, version, cause })
+    })
+}
 
 /** One of several values: what does not decode is told, and takes no other down. */
 export const decode = <A, R>(

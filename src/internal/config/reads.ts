@@ -8,6 +8,7 @@ import { NotFound } from "../../ConfigError.js"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
 import type { KeyValue } from "../../Txn.js"
+import * as Codec from "./codec.js"
 import * as Entries from "./entries.js"
 import type { ListError, Listing, ReadError, RevisionError, Version, Versioned } from "./model.js"
 import type { Names } from "./names.js"
@@ -16,11 +17,12 @@ import * as Revisions from "./revisions.js"
 type Client = EtcdClient["Type"]
 
 export interface Reads {
-  /** `undefined` where there is no value. */
-  readonly get: <A, I, R>(
+  /** @param answer what is told of the value, of `undefined` where there is none */
+  readonly get: <A, I, R, B, E = never>(
     key: string,
-    schema: Schema.Schema<A, I, R>
-  ) => Effect.Effect<Versioned<A> | undefined, ReadError, R>
+    schema: Schema.Schema<A, I, R>,
+    answer: (found: Versioned<A> | undefined) => Either.Either<B, E>
+  ) => Effect.Effect<B, E | ReadError, R>
   readonly getAt: <A, I, R>(
     key: string,
     schema: Schema.Schema<A, I, R>,
@@ -51,15 +53,16 @@ export const make = (client: Client, names: Names): Reads => {
     })
 
   return {
-    get: (key, schema) => {
+    get: (key, schema, answer) => {
       const name = names.key(key)
       if (Either.isLeft(name)) return Either.left(name.left)
       const codec = Entries.codecFor(key, schema)
       if (Either.isLeft(codec)) return Either.left(codec.left)
-      return Effect.flatMap(
-        client.range({ key: name.right }),
-        ({ kvs }) => kvs.length === 0 ? Effect.succeed(undefined) : Entries.read(key, codec.right, kvs[0])
-      )
+      return Effect.flatMap(client.range({ key: name.right }), ({ kvs }) => {
+        if (kvs.length === 0) return answer(undefined)
+        const found = Entries.read(key, codec.right, kvs[0])
+        return Codec.isDone(found) ? answer(found.right) : Effect.flatMap(found, answer)
+      })
     },
     getAt: (key, schema, revision) =>
       Effect.gen(function*() {

@@ -42,7 +42,11 @@ const send = (
     progress.sent = "nothing"
     return sent === "nothing"
       ? Effect.void
-      : session.undo({ key: attempt.folder, txn: Ids.removal(attempt, taken, sent === "doubtful") })
+      : session.undo({
+        key: attempt.folder,
+        txn: Ids.removal(attempt, taken, sent === "doubtful"),
+        bars: sent === "doubtful"
+      })
   }
   // The obligation to undo it is there before it is sent, so that no interruption can fall between them.
   own.owe(undo)

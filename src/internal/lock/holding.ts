@@ -47,10 +47,20 @@ export interface Masked {
   readonly flags: RuntimeFlags.RuntimeFlags
 }
 
+class Mask implements Masked {
+  readonly fiber: Masked["fiber"]
+  readonly flags: Masked["flags"]
+
+  constructor(fiber: Masked["fiber"], flags: Masked["flags"]) {
+    this.fiber = fiber
+    this.flags = flags
+  }
+}
+
 /** Runs uninterruptibly what `body` returns. */
 export const masked = <A, E, R>(body: (mask: Masked) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.withFiberRuntime((fiber, { runtimeFlags: flags }) => {
-    const effect = body({ fiber, flags })
+    const effect = body(new Mask(fiber, flags))
     return RuntimeFlags.interruption(flags) ? Effect.uninterruptible(effect) : effect
   })
 
@@ -154,6 +164,7 @@ class Unseen<A, E, R> extends Protected<A, E, R, LockHandle> implements Winner<E
   readonly #kind: Kind
   readonly #key: string
   readonly #mask: Masked
+  #win: Win<E> | undefined = undefined
   #held: Held | undefined = undefined
   #resume: (outcome: Effect.Effect<Exit.Exit<A, E | LockExpired>, E>) => void = constVoid
 
@@ -174,14 +185,16 @@ class Unseen<A, E, R> extends Protected<A, E, R, LockHandle> implements Winner<E
   }
 
   around(win: Win<E>): Effect.Effect<A, E | LockExpired> {
-    const outcome: Effect.Effect<Exit.Exit<A, E | LockExpired>, E> = Effect.async((resume) => {
-      this.#resume = resume
-      win(this)
-    })
-    return Effect.matchCauseEffect(restored(this.#mask, outcome), {
+    this.#win = win
+    return Effect.matchCauseEffect(restored(this.#mask, outcomeOf(this)), {
       onFailure: (cause) => Effect.zipRight(Effect.zipRight(this.stop, this.#close()), Effect.failCause(cause)),
       onSuccess: (exit) => Effect.flatMap(this.#close(), () => exit)
     })
+  }
+
+  begin(resume: (outcome: Effect.Effect<Exit.Exit<A, E | LockExpired>, E>) => void): void {
+    this.#resume = resume
+    this.#win?.(this)
   }
 
   won(won: Won): void {
@@ -196,7 +209,18 @@ class Unseen<A, E, R> extends Protected<A, E, R, LockHandle> implements Winner<E
     return this.#held = Handle.make(this.#client, this.#kind, this.#key, won, this.own, false)
   }
 
+  /** It lets go of what it held, as what `Effect.async` was given is kept for longer (see `outcomeOf` in `batch/lane.ts`). */
   #close(): Effect.Effect<void> {
-    return Effect.suspend(() => this.#held === undefined ? this.own.settle() : this.#held.close)
+    return Effect.suspend(() => {
+      const held = this.#held
+      this.#held = undefined
+      this.#resume = constVoid
+      this.#win = undefined
+      this.forget()
+      return held === undefined ? this.own.settle() : held.close
+    })
   }
 }
+
+const outcomeOf = <A, E, R>(unseen: Unseen<A, E, R>): Effect.Effect<Exit.Exit<A, E | LockExpired>, E> =>
+  Effect.async((resume) => unseen.begin(resume))

@@ -122,6 +122,11 @@ export class Protected<A, E, R, Handle> {
     return Effect.async((resume) => this.start(held, resume))
   }
 
+  /** After its end. */
+  protected forget(): void {
+    this.#fiber = undefined
+  }
+
   /** Ends the body, if it was started. */
   get stop(): Effect.Effect<void> {
     return Effect.suspend(() => this.#fiber === undefined ? Effect.void : Effect.asVoid(Fiber.interrupt(this.#fiber)))

@@ -15,8 +15,9 @@ import type { KeyValue, Op, OpResponse } from "../../Txn.js"
 import { toBytes, toText } from "../bytes.js"
 import type { Obligations } from "../obligations.js"
 import * as Owner from "../owner.js"
+import type { Claimant } from "../session/claim.js"
 import type { Won } from "./handle.js"
-import type { Win } from "./holding.js"
+import type { Win, Winner } from "./holding.js"
 import { byEffect } from "./holding.js"
 import * as Queue from "./queue.js"
 import * as Queues from "./queues.js"
@@ -71,6 +72,73 @@ export const undeterred = <A, E>(
       )
       : Effect.fail(error)
   })
+
+/** The steps from the end of a queue to its head. */
+interface Way {
+  readonly lookAtEntry: (folder: string) => Op
+  readonly gone: EnterOptions["onRemoved"]
+  readonly holdsAtOnce: (session: Session, entered: Entered) => Won | undefined
+  readonly waitBehind: <E>(
+    place: Place<E>,
+    session: Session,
+    entered: Entered
+  ) => Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted>
+  readonly goOn: <E>(
+    place: Place<E>,
+    session: Session,
+    entering: Effect.Effect<Entered, EtcdError | SessionExpired>
+  ) => Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted>
+  readonly stay: <E>(
+    place: Place<E>,
+    own: Obligations
+  ) => Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted>
+}
+
+/** Somebody who enters, until the answer has come: one object, as hundreds may be on their way. */
+class Arrival<E> implements EnterOptions, Claimant<SessionExpired> {
+  readonly #way: Way
+  readonly #place: Place<E>
+  readonly #session: Session
+  readonly #winner: Winner<E | InvalidArgument | EtcdError>
+
+  constructor(way: Way, place: Place<E>, session: Session, winner: Winner<E | InvalidArgument | EtcdError>) {
+    this.#way = way
+    this.#place = place
+    this.#session = session
+    this.#winner = winner
+  }
+
+  get folder(): string {
+    return this.#place.folder
+  }
+
+  get value(): string {
+    return this.#place.value()
+  }
+
+  get reads(): ReadonlyArray<Op> {
+    return [this.#way.lookAtEntry(this.#place.folder)]
+  }
+
+  get onRemoved(): EnterOptions["onRemoved"] {
+    return this.#way.gone
+  }
+
+  entered(entered: Entered): void {
+    const won = this.#way.holdsAtOnce(this.#session, entered)
+    if (won === undefined) this.#rest(this.#way.waitBehind(this.#place, this.#session, entered))
+    else this.#winner.won(won)
+  }
+
+  troubled(entering: Effect.Effect<Entered, EtcdError | SessionExpired>): void {
+    this.#rest(this.#way.goOn(this.#place, this.#session, entering))
+  }
+
+  #rest(rest: Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted>): void {
+    const { own } = this.#winner
+    this.#winner.rest(undeterred(own, rest, Effect.suspend(() => this.#way.stay(this.#place, own))))
+  }
+}
 
 export const make = <Info, State>(
   client: EtcdClient["Type"],
@@ -158,20 +226,16 @@ export const make = <Info, State>(
         (session) => goOn(place, session, session.claim(entering(place, lookAtEntry(place.folder)), own.owe))
       )
 
+    const way: Way = { lookAtEntry, gone, holdsAtOnce, waitBehind, goOn, stay }
+
     const wait = <E>(place: Place<E>): Win<E | InvalidArgument | EtcdError> => (winner) => {
-      const { own } = winner
-      const session = sessions.lend(place.ttl, own.owe)
-      const rest = (way: Effect.Effect<Won, E | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted>): void =>
-        winner.rest(undeterred(own, way, Effect.suspend(() => stay(place, own))))
-      if (session === undefined) return rest(stay(place, own))
-      session.startClaim(entering(place, lookAtEntry(place.folder)), own.owe, {
-        entered: (entered) => {
-          const won = holdsAtOnce(session, entered)
-          if (won === undefined) rest(waitBehind(place, session, entered))
-          else winner.won(won)
-        },
-        troubled: (entering) => rest(goOn(place, session, entering))
-      })
+      const session = sessions.lend(place.ttl, winner.own.owe)
+      if (session === undefined) {
+        winner.rest(undeterred(winner.own, stay(place, winner.own)))
+      } else {
+        const arrival = new Arrival(way, place, session, winner)
+        session.startClaim(arrival, winner.own.owe, arrival)
+      }
     }
 
     const attempt = <E>(

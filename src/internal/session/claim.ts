@@ -4,7 +4,9 @@
  * What is to be undone is said before anything is sent; a lost answer is found out about by sending the same again; and a put
  * that is given up while it may still arrive is barred, so that no ghost is left on a lease that lives on.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
 import type { Cancelable, EtcdClient, StartedTxn } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
@@ -21,12 +23,20 @@ export interface Ground<E> {
   readonly names: EntryNames
   /** Ends the session where that is what the error says. */
   readonly leaseGone: (error: EtcdError) => Effect.Effect<never, EtcdError | E>
-  readonly remove: (removal: Pick<Removal, "key" | "txn" | "confirmed">) => Effect.Effect<void>
+  /** @param wait whether to wait for etcd's confirmation, as long as anybody does. Default: yes */
+  readonly remove: (removal: Removal, wait?: boolean) => Effect.Effect<void>
+  /** Whether etcd seems to answer now. */
+  readonly isAnswered: () => boolean
+  /** Told of each bar that was put. */
+  readonly barred: () => void
   /** Whether nothing is left to delete. */
   readonly isMoot: () => boolean
 }
 
 type OnRemoved = EnterOptions["onRemoved"]
+
+/** How long the answer to what was given up is waited for. */
+const patience = Duration.millis(1_500)
 
 /** Who claims an entry: told once, how it went or what is the rest of the way. */
 export interface Claimant<in E> {
@@ -35,7 +45,7 @@ export interface Claimant<in E> {
 }
 
 /** An object of a class, which holds no more than it needs to undo itself once it stands: many are held for long. */
-class Standing<E> implements StartedTxn {
+class Standing<E> implements StartedTxn, Removal {
   readonly #ground: Ground<E>
   readonly #lease: bigint
   readonly #name: EntryName
@@ -85,24 +95,66 @@ class Standing<E> implements StartedTxn {
   }
 
   undo(): Effect.Effect<void> | void {
-    this.#call?.cancel()
+    const call = this.#call
     this.#endCall()
+    if (call === undefined) return this.#remove()
+    if (call.isSent() && this.#ground.isAnswered()) return this.#removeWhenAnswered(call)
+    if (!call.isSent()) this.#sent = "nothing"
+    call.cancel()
+    return this.#remove()
+  }
+
+  #remove(wait?: boolean): Effect.Effect<void> | void {
     this.#options = undefined
+    return this.#sent === "nothing" ? this.#name.giveBack() : this.#ground.remove(this, wait)
+  }
+
+  /** Once the answer is there, nothing is in doubt, and no bar is needed: bars stay for as long as the lease. */
+  #removeWhenAnswered(call: Cancelable): Effect.Effect<void> {
+    let isSettled = false
+    let notify = constVoid
+    const settled = (): void => {
+      isSettled = true
+      notify()
+    }
+    this.#claimant = { entered: settled, troubled: settled }
+    const settling = Effect.async<boolean>((resume) => {
+      notify = () => resume(Effect.succeed(true))
+      if (isSettled) notify()
+    })
+    return Effect.raceFirst(
+      // Both can be interrupted, wherever this runs: a race waits for the one that it leaves.
+      Effect.interruptible(settling),
+      Effect.interruptible(Effect.as(Effect.sleep(patience), false))
+    ).pipe(Effect.flatMap((isSettled) => {
+      this.#endCall()
+      if (!isSettled) call.cancel()
+      return this.#remove(isSettled) ?? Effect.void
+    }))
+  }
+
+  get key(): string {
+    return this.#name.key
+  }
+
+  txn(): TxnRequest {
     const { bar, key } = this.#name
     const created = this.#createRevision
-    if (this.#sent === "nothing") return this.#name.giveBack()
-    const txn: TxnRequest = this.#sent === "once" && created !== undefined
+    return this.#sent === "once" && created !== undefined
       ? { compare: [Txn.createRevision(key, "=", created)], success: [Txn.del({ key })] }
       : {
         // Not a second time: what stands there by then may be the next one's.
         compare: [Txn.absent(bar)],
         success: [Txn.del({ key }), Txn.put({ key: bar, value: "", lease: this.#lease })]
       }
-    const confirmed = (): void => {
-      this.#name.giveBack()
-      if (created !== undefined && !this.#ground.isMoot()) this.#onRemoved?.(this.#name.folder, key, created)
-    }
-    return this.#ground.remove({ key, txn, confirmed })
+  }
+
+  confirmed(): void {
+    if (this.#sent === "doubtful") this.#ground.barred()
+    const { folder, key } = this.#name
+    const created = this.#createRevision
+    this.#name.giveBack()
+    if (created !== undefined && !this.#ground.isMoot()) this.#onRemoved?.(folder, key, created)
   }
 
   #endCall(): Claimant<E> | undefined {

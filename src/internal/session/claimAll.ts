@@ -44,7 +44,7 @@ const createdAt = (response: OpResponse): bigint | undefined =>
 
 /** See `Session.claimAll`. The care is that of a single entry (`claim.ts`). */
 export const claimAll = <E>(
-  { client, isMoot, leaseGone, names, remove }: Ground<E>,
+  { barred, client, isMoot, leaseGone, names, remove }: Ground<E>,
   id: bigint,
   { folders, onRemoved, reads, value }: ClaimAllOptions,
   owe: (undo: Undo) => void
@@ -66,19 +66,22 @@ export const claimAll = <E>(
       if (sent === "doubtful" || created === undefined) {
         return remove({
           key: taken[0].key,
-          txn: {
+          txn: () => ({
             // Not a second time: what stands there by then may be the next one's.
             compare: [Txn.absent(bar)],
             success: [...taken.map(({ key }) => Txn.del({ key })), Txn.put({ key: bar, value: "", lease: id })]
-          },
-          confirmed: () => taken.forEach(giveBack)
+          }),
+          confirmed: () => {
+            barred()
+            taken.forEach(giveBack)
+          }
         })
       }
       // Each by itself: one that somebody else has deleted must not keep the others there.
       return Effect.forEach(taken, (name) =>
         remove({
           key: name.key,
-          txn: { compare: [Txn.createRevision(name.key, "=", created)], success: [Txn.del({ key: name.key })] },
+          txn: () => ({ compare: [Txn.createRevision(name.key, "=", created)], success: [Txn.del({ key: name.key })] }),
           confirmed: () => giveBack(name)
         }), { concurrency: "unbounded", discard: true })
     })

@@ -6,87 +6,146 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { EtcdClient } from "../../EtcdClient.js"
+import type { CallOptions, EtcdClient, StartedTxn } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type { TxnRequest } from "../../Txn.js"
 import { inBackground } from "../background.js"
 
+/** A delete that is due. */
 export interface Removal {
   /** For the log. */
   readonly key: string
-  /** What deletes the key; harmless to repeat. */
-  readonly txn: TxnRequest
+  /** What deletes the key; harmless to repeat. Made when it is about to leave. */
+  readonly txn: () => TxnRequest
   /** Called when etcd has confirmed it. */
-  readonly confirmed?: (() => void) | undefined
-  /** Whether the key is gone by other means, as with its lease. */
-  readonly isMoot: () => boolean
-  /** Whether to wait for the confirmation. Default: if etcd answers, yes. */
-  readonly wait?: boolean | undefined
+  readonly confirmed: () => void
 }
 
 export interface Remover {
   /**
    * Returns when the delete is confirmed, or after a bounded time when the background has taken over. Never fails. To be
    * called when the delete is due: it looks at the state of things at once.
+   *
+   * @param isMoot whether the key is gone by other means, as with its lease
+   * @param wait whether to wait for the confirmation, if etcd answers at all
    */
-  readonly remove: (removal: Removal) => Effect.Effect<void>
+  readonly remove: (removal: Removal, isMoot: () => boolean, wait: boolean) => Effect.Effect<void>
+  /** Whether there are deletes that were not confirmed when they were due. */
+  readonly isBehind: () => boolean
 }
 
 /** How long the caller waits for the confirmation. */
-const firstAttempt = Duration.millis(1_500)
+const firstAttempt: CallOptions = { idempotent: true, timeout: Duration.millis(1_500) }
+const laterAttempts: CallOptions = { idempotent: true, timeout: Duration.seconds(5) }
 /** Repeating cannot help: the key is not ours to delete any more. */
 const isFinal = (error: EtcdError): boolean => error.reason !== "Unavailable" && error.reason !== "DeadlineExceeded"
+
+/** How a delete that etcd did not confirm goes on. */
+type OnFailure<E> = (error: EtcdError) => Effect.Effect<void, E>
+
+/**
+ * One sending of a delete. It lets go of everything in the end, as what `Effect.async` is given is kept for longer (see
+ * `outcomeOf` in `batch/lane.ts`).
+ */
+class Sending<E> implements StartedTxn {
+  #removal: Removal | undefined
+  #onFailure: OnFailure<E> | undefined
+  #resume: ((outcome: Effect.Effect<void, E>) => void) | undefined = undefined
+
+  constructor(removal: Removal, onFailure: OnFailure<E>) {
+    this.#removal = removal
+    this.#onFailure = onFailure
+  }
+
+  start(client: EtcdClient["Type"], options: CallOptions, resume: (outcome: Effect.Effect<void, E>) => void): void {
+    this.#resume = resume
+    client.startTxn(this, options)
+  }
+
+  request(): TxnRequest {
+    return this.#removal?.txn() ?? {}
+  }
+
+  answered(): void {
+    const resume = this.#resume
+    this.#confirmed()
+    resume?.(Effect.void)
+  }
+
+  troubled(rest: Effect.Effect<unknown, EtcdError>): void {
+    this.#resume?.(Effect.matchEffect(rest, {
+      onSuccess: () => Effect.sync(() => this.#confirmed()),
+      onFailure: (error) => this.#refused(error)
+    }))
+  }
+
+  #refused(error: EtcdError): Effect.Effect<void, E> {
+    const key = this.#removal?.key
+    const onFailure = this.#onFailure
+    // Where the lease is gone, so is the key.
+    if (error.reason === "LeaseNotFound" || onFailure === undefined) return Effect.sync(() => this.#confirmed())
+    this.#end()
+    return isFinal(error) ? Effect.logWarning(`could not delete ${key}: ${error.message}`) : onFailure(error)
+  }
+
+  #confirmed(): void {
+    this.#removal?.confirmed()
+    this.#end()
+  }
+
+  #end(): void {
+    this.#removal = undefined
+    this.#onFailure = undefined
+    this.#resume = undefined
+  }
+}
+
+/** Not given up when it is interrupted: the delete is due whoever waits for it. */
+const outcomeOf = <E>(
+  sending: Sending<E>,
+  client: EtcdClient["Type"],
+  options: CallOptions
+): Effect.Effect<void, E> => Effect.async((resume) => sending.start(client, options, resume))
+
+interface Due {
+  readonly removal: Removal
+  readonly isMoot: () => boolean
+}
 
 export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const backlog = new Set<Removal>()
+    const backlog = new Set<Due>()
     const pending = yield* Effect.makeLatch(false)
 
     const attempt = <E>(
-      { confirmed, isMoot, key, txn }: Removal,
-      timeout: Duration.Duration,
-      onFailure: (error: EtcdError) => Effect.Effect<void, E>
+      removal: Removal,
+      isMoot: () => boolean,
+      options: CallOptions,
+      onFailure: OnFailure<E>
     ): Effect.Effect<void, E> => {
-      const done = (): Effect.Effect<void> => {
-        confirmed?.()
-        return Effect.void
-      }
-      const goOn = (rest: Effect.Effect<unknown, EtcdError>): Effect.Effect<void, E> =>
-        Effect.matchEffect(rest, {
-          onSuccess: done,
-          onFailure: (error) => {
-            // Where the lease is gone, so is the key.
-            if (error.reason === "LeaseNotFound") return done()
-            return isFinal(error) ? Effect.logWarning(`could not delete ${key}: ${error.message}`) : onFailure(error)
-          }
-        })
-      // Not given up when this is interrupted: the delete is due whoever waits for it.
-      return isMoot() ? done() : Effect.async((resume) => {
-        client.startTxn(
-          { request: () => txn, answered: () => resume(done()), troubled: (rest) => resume(goOn(rest)) },
-          { idempotent: true, timeout }
-        )
-      })
+      if (!isMoot()) return outcomeOf(new Sending(removal, onFailure), client, options)
+      removal.confirmed()
+      return Effect.void
     }
 
-    const postpone = (removal: Removal): Effect.Effect<void> =>
+    const postpone = (due: Due): Effect.Effect<void> =>
       Effect.suspend(() => {
-        backlog.add(removal)
+        backlog.add(due)
         return Effect.asVoid(pending.open)
       })
 
-    const remove: Remover["remove"] = (removal) =>
+    const remove: Remover["remove"] = (removal, isMoot, wait) =>
       // Once etcd has not answered, the next callers do not wait to see the same.
-      backlog.size > 0 || removal.wait === false
-        ? postpone(removal)
-        : attempt(removal, firstAttempt, () => postpone(removal))
+      backlog.size > 0 || !wait
+        ? postpone({ removal, isMoot })
+        : attempt(removal, isMoot, firstAttempt, () => postpone({ removal, isMoot }))
 
     const work = Effect.suspend(() =>
-      Effect.forEach(Array.from(backlog), (removal) =>
+      Effect.forEach(Array.from(backlog), (due) =>
         Effect.zipRight(
-          Effect.suspend(() => attempt(removal, Duration.seconds(5), Effect.fail)),
-          Effect.sync(() => backlog.delete(removal))
+          Effect.suspend(() => attempt(due.removal, due.isMoot, laterAttempts, Effect.fail)),
+          Effect.sync(() => backlog.delete(due))
         ), { discard: true, concurrency: 16 })
     )
 
@@ -99,5 +158,5 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
       Effect.forkIn(scope)
     )
 
-    return { remove }
+    return { remove, isBehind: () => backlog.size > 0 }
   })
