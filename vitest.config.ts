@@ -14,6 +14,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/globalSetup.ts"],
+    setupFiles: ["test/support/strictEquality.ts"],
     reporters: ["default", new SummaryReporter()],
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2 } },

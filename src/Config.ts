@@ -12,8 +12,8 @@ import type * as EffectConfigError from "effect/ConfigError"
 import type * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
 import * as Either from "effect/Either"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
@@ -284,9 +284,10 @@ export const make = (
       prefix,
       get: (key, schema) => reads.get(key, schema, existing(key, ({ value }) => value)).pipe(spanned("get", key)),
       getOption: (key, schema) =>
-        reads.get(key, schema, (found) => Either.right(Option.map(Option.fromNullable(found), ({ value }) => value))).pipe(
-          spanned("getOption", key)
-        ),
+        reads.get(key, schema, (found) => Either.right(Option.map(Option.fromNullable(found), ({ value }) => value)))
+          .pipe(
+            spanned("getOption", key)
+          ),
       getWithVersion: (key, schema) =>
         reads.get(key, schema, existing(key, identity)).pipe(spanned("getWithVersion", key)),
       getAt: (key, schema, revision) => reads.getAt(key, schema, revision).pipe(spanned("getAt", key)),

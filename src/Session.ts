@@ -383,9 +383,7 @@ const makeChecked = (
       remover.remove(removal, isMoot, wait && ended === undefined)
 
     const undo: Session["undo"] = ({ bars, key, txn }) =>
-      Effect.suspend(() =>
-        removeUnlessMoot({ key, txn: () => txn, confirmed: bars === true ? wear : constVoid })
-      )
+      Effect.suspend(() => removeUnlessMoot({ key, txn: () => txn, confirmed: bars === true ? wear : constVoid }))
 
     const remove: Session["remove"] = ({ fence, key }) =>
       undo({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })

@@ -27,8 +27,8 @@ import * as LeaseStream from "./leaseStream.js"
 import * as Namespace from "./namespace.js"
 import * as numbers from "./numbers.js"
 import type { ClientOptions } from "./options.js"
-import type { Repeatable, RetryOptions } from "./retry.js"
-import { Course, retrying } from "./retry.js"
+import type { Repeatable, Rest, RetryOptions } from "./retry.js"
+import { Calling, Course, retrying } from "./retry.js"
 import type { Settled, Transport } from "./transport.js"
 import { firstKey, isReadOnly } from "./txnShape.js"
 import * as WatchHub from "./watchHub.js"
@@ -121,7 +121,7 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
     })
     const leases = yield* LeaseStream.make(transport)
     const batched = options.batch ? yield* Batcher.make(transport, options) : undefined
-    const kv = batched ?? transport
+    const kv = batched ?? Batcher.none(transport)
     const retry = { clock: yield* Effect.clock, schedule: options.retry, endpoints: transport.endpoints.length }
 
     const millisOf = (call: Pick<CallOptions, "timeout"> | undefined): number =>
@@ -137,6 +137,22 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
     ): Effect.Effect<A, EtcdError> => {
       return retrying(retry, repeatableAs(kind, call), millisOf(call), (timeoutMillis) => run({ timeoutMillis }))
     }
+
+    /** The same for the key-value calls, which go on by themselves after an attempt. */
+    const callingKv = <A>(
+      call: CallOptions | undefined,
+      kind: "read" | "write",
+      run: (options: { readonly timeoutMillis: number }, rest?: Rest<A>) => Effect.Effect<A, EtcdError>
+    ): Effect.Effect<A, EtcdError> =>
+      Effect.suspend(() => {
+        const course = new Calling<A>(
+          retry,
+          repeatableAs(kind, call),
+          millisOf(call),
+          (timeoutMillis) => run({ timeoutMillis })
+        )
+        return run({ timeoutMillis: course.time() }, course)
+      })
 
     /** What cannot be sent is refused here, for every transport in the same words. */
     const checked = <A>(
@@ -161,7 +177,8 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       checked(
         "txn",
         numbers.ofTxn(request),
-        () => calling(call, isReadOnly(request) ? "read" : "write", (options) => kv.txn(request, options)),
+        () =>
+          callingKv(call, isReadOnly(request) ? "read" : "write", (options, rest) => kv.txn(request, options, rest)),
         firstKey(request)
       )
 
@@ -180,7 +197,7 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       withKey(
         "range",
         request.key,
-        () => calling(call, "read", (options) => kv.range(request, options)),
+        () => callingKv(call, "read", (options, rest) => kv.range(request, options, rest)),
         numbers.ofRange(request)
       )
 
@@ -280,11 +297,15 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
         withKey(
           "put",
           request.key,
-          () => calling(call, "write", (options) => kv.put(request, options)),
+          () => callingKv(call, "write", (options, rest) => kv.put(request, options, rest)),
           numbers.ofNumber("lease", request.lease)
         ),
       delete: (request, call) =>
-        withKey("delete", request.key, () => calling(call, "write", (options) => kv.del(request, options))),
+        withKey(
+          "delete",
+          request.key,
+          () => callingKv(call, "write", (options, rest) => kv.del(request, options, rest))
+        ),
       txn,
       startTxn,
       leaseGrant,

@@ -30,11 +30,23 @@ const passes = (error: EtcdError): boolean => error.reason === "Unavailable" || 
 const withOutcome = (error: EtcdError, mayBeApplied: boolean): EtcdError =>
   error.mayBeApplied || !mayBeApplied ? error : new EtcdError({ ...error, mayBeApplied: true })
 
+/** What follows after an attempt that was not the last one. */
+export interface Rest<A> {
+  readonly goOn: (cause: Cause.Cause<EtcdError>) => Effect.Effect<A, EtcdError>
+}
+
+/** By the cause: a handler of errors alone would cost calls that succeed a step more. */
+export const goingOn = <A>(
+  attempt: Effect.Effect<A, EtcdError>,
+  rest: Rest<A> | undefined
+): Effect.Effect<A, EtcdError> =>
+  rest === undefined ? attempt : Effect.catchAllCause(attempt, (cause) => rest.goOn(cause))
+
 /** One attempt, given the time that it has, and whether an earlier one may have been applied. */
 type Attempt<A> = (timeoutMillis: number, earlierMayBeApplied: boolean) => Effect.Effect<A, EtcdError>
 
 /** A call from its beginning to its end, however many attempts that takes. */
-export abstract class Course<A> {
+export abstract class Course<A> implements Rest<A> {
   readonly #options: RetryOptions
   readonly #repeatable: Repeatable
   readonly #timeoutMillis: number
@@ -95,7 +107,8 @@ export abstract class Course<A> {
   }
 }
 
-class Calling<A> extends Course<A> {
+/** A call by its attempts. */
+export class Calling<A> extends Course<A> {
   readonly attempt: Attempt<A>
 
   constructor(options: RetryOptions, repeatable: Repeatable, timeoutMillis: number, attempt: Attempt<A>) {
@@ -116,6 +129,5 @@ export const retrying = <A>(
 ): Effect.Effect<A, EtcdError> =>
   Effect.suspend(() => {
     const course = new Calling(options, repeatable, timeoutMillis, attempt)
-    // By the cause: a handler of errors alone would cost calls that succeed a step more.
-    return Effect.catchAllCause(course.once(false), (cause) => course.goOn(cause))
+    return goingOn(course.once(false), course)
   })

@@ -13,7 +13,19 @@ import { constTrue } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import type { Cancelable, StartedTxn } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
-import type { Op, RangeRequest, TxnRequest, TxnResponse } from "../../Txn.js"
+import type {
+  DeleteRequest,
+  DeleteResponse,
+  Op,
+  PutRequest,
+  PutResponse,
+  RangeRequest,
+  RangeResponse,
+  TxnRequest,
+  TxnResponse
+} from "../../Txn.js"
+import type { Rest } from "../retry.js"
+import { goingOn } from "../retry.js"
 import type { CallOptions, Cancel, Done, Kv, Settled, Transport } from "../transport.js"
 import { isReadOnly } from "../txnShape.js"
 import { Lane } from "./lane.js"
@@ -60,8 +72,27 @@ export interface Options {
 
 type StartTxn = (request: TxnRequest, options: CallOptions, done: Done<TxnResponse>) => Cancel
 
+/** One attempt; with a `rest` also what follows after it. */
+type Going<Request, A> = (request: Request, options: CallOptions, rest?: Rest<A>) => Effect.Effect<A, EtcdError>
+
+/** The key-value calls as parts of something longer. */
+interface GoingKv extends Kv {
+  readonly range: Going<RangeRequest, RangeResponse>
+  readonly put: Going<PutRequest, PutResponse>
+  readonly del: Going<DeleteRequest, DeleteResponse>
+  readonly txn: Going<TxnRequest, TxnResponse>
+}
+
+/** Every request as a call of its own. */
+export const none = (transport: Transport): GoingKv => ({
+  range: (request, call, rest) => goingOn(transport.range(request, call), rest),
+  put: (request, call, rest) => goingOn(transport.put(request, call), rest),
+  del: (request, call, rest) => goingOn(transport.del(request, call), rest),
+  txn: (request, call, rest) => goingOn(transport.txn(request, call), rest)
+})
+
 /** The calls, and the one that is hottest without a fibre of its caller. */
-export interface BatchedKv extends Kv {
+export interface BatchedKv extends GoingKv {
   /** @param request what `source` makes */
   readonly startTxn: (
     source: Pick<StartedTxn, "request">,
@@ -135,21 +166,22 @@ export const make = (transport: Transport, options: Options): Effect.Effect<Batc
      */
     const mayShare = (op: Op): boolean => options.maxReceiveBytes < 0 || !bringsValues(op)
 
+    const flat = none(transport)
     const ways: Requests.Ways = { transport, begin, startTxn, nests, mayShare }
 
     return {
-      range: (request, call) =>
+      range: (request, call, rest) =>
         request.serializable === true || !bringsLittle(request)
-          ? transport.range(request, call)
-          : reads.submit(new Requests.RangeCall(ways, request), call),
-      put: (request, call) => writes.submit(new Requests.PutCall(ways, request), call),
-      del: (request, call) => writes.submit(new Requests.DeleteCall(ways, request), call),
-      txn: (request, call) =>
+          ? flat.range(request, call, rest)
+          : reads.submit(new Requests.RangeCall(ways, request), call, rest),
+      put: (request, call, rest) => writes.submit(new Requests.PutCall(ways, request), call, rest),
+      del: (request, call, rest) => writes.submit(new Requests.DeleteCall(ways, request), call, rest),
+      txn: (request, call, rest) =>
         isFlatRead(request)
-          ? reads.submit(new Requests.FlatReadCall(ways, { request: () => request }), call)
+          ? reads.submit(new Requests.FlatReadCall(ways, { request: () => request }), call, rest)
           : isReadOnly(request)
-          ? transport.txn(request, call)
-          : writes.submit(new Requests.TxnCall(ways, { request: () => request }, request), call),
+          ? flat.txn(request, call, rest)
+          : writes.submit(new Requests.TxnCall(ways, { request: () => request }, request), call, rest),
       startTxn: (source, request, call, caller) => {
         if (isFlatRead(request)) return reads.start(new Requests.FlatReadCall(ways, source), call, caller)
         return isReadOnly(request)

@@ -20,6 +20,9 @@ import type { Header, Op, OpResponse, TxnResponse } from "../../Txn.js"
 import type { Place } from "../bag.js"
 import { Bag } from "../bag.js"
 import { Code, Statuses } from "../etcdErrors.js"
+import type { Masked } from "../masked.js"
+import { masked, restored } from "../masked.js"
+import type { Rest } from "../retry.js"
 import type { CallOptions, Cancel, Done, Settled } from "../transport.js"
 import type { Footprint } from "./footprint.js"
 import { Footprints, nothing as noFootprint } from "./footprint.js"
@@ -105,14 +108,16 @@ class Member<A> implements Waiting {
   flight: Flight | undefined = undefined
   readonly #lane: Lane
   #request: Request<A> | undefined
+  #rest: Rest<A> | undefined
   #caller: Settled<A> | undefined = undefined
 
-  constructor(lane: Lane, request: Request<A>, deadline: number) {
+  constructor(lane: Lane, request: Request<A>, deadline: number, rest?: Rest<A>) {
     this.shares = request.shares
     this.deadline = deadline
     this.isEager = !request.shares
     this.#lane = lane
     this.#request = request
+    this.#rest = rest
   }
 
   begin(caller: Settled<A>): void {
@@ -162,6 +167,14 @@ class Member<A> implements Waiting {
     return this.flight !== undefined
   }
 
+  /** What follows after a failure; after an interruption nobody waits for it any more. */
+  failed(cause: Cause.Cause<EtcdError>): Effect.Effect<A, EtcdError> {
+    const rest = this.#rest
+    this.#rest = undefined
+    this.cancel()
+    return rest === undefined ? Effect.failCause(cause) : rest.goOn(cause)
+  }
+
   cancel(): void {
     if (this.isOver) return
     this.giveUp()
@@ -181,6 +194,7 @@ class Member<A> implements Waiting {
     const caller = this.#caller
     if (this.isOver || caller === undefined) return
     this.giveUp()
+    if (Exit.isSuccess(exit)) this.#rest = undefined
     caller.settled(exit)
   }
 }
@@ -194,17 +208,12 @@ class Resumed<A> implements Settled<A> {
   }
 }
 
-const cancelling = <A>(member: Member<A>): Effect.Effect<void> => Effect.sync(() => member.cancel())
-
 /**
  * V8 allocates a closure that is assigned to a property among the old, and `Effect.async` assigns one that keeps hold of
  * what it was given. So it is given the member alone, which lets go of the rest.
  */
 const outcomeOf = <A>(member: Member<A>): Effect.Effect<A, EtcdError> =>
-  Effect.async((resume) => {
-    member.begin(new Resumed(resume))
-    return cancelling(member)
-  })
+  Effect.async((resume) => member.begin(new Resumed(resume)))
 
 /** A call that is under way, for as long as the last of its members has time. */
 class Flight {
@@ -329,11 +338,12 @@ export class Lane {
     this.#maxOperations = options.maxOperations
   }
 
-  submit<A>(request: Request<A>, options: CallOptions): Effect.Effect<A, EtcdError> {
-    return Effect.suspend(() =>
+  /** @param rest what follows after a failure, if something does */
+  submit<A>(request: Request<A>, options: CallOptions, rest?: Rest<A>): Effect.Effect<A, EtcdError> {
+    return masked((mask) =>
       this.#closed || this.#flights.size === 0 && this.#queue.length === 0
-        ? this.#leave(request, options)
-        : outcomeOf(new Member<A>(this, request, this.#now() + options.timeoutMillis))
+        ? this.#leave(request, options, rest, mask)
+        : this.#queued(new Member<A>(this, request, this.#now() + options.timeoutMillis, rest), mask)
     )
   }
 
@@ -369,20 +379,30 @@ export class Lane {
   }
 
   /** At once, in the fibre of the caller: an idle lane costs next to nothing. */
-  #leave<A>(request: Request<A>, options: CallOptions): Effect.Effect<A, EtcdError> {
-    return Effect.uninterruptibleMask((restore) => {
-      const flight = new Flight(this.#now() + options.timeoutMillis, [], () => footprintsOf(request.part()))
-      flight.place = this.#flights.add(flight)
-      return Effect.matchCauseEffect(restore(request.alone(options)), {
-        onFailure: (cause) => {
-          this.#landed(flight)
-          return Effect.failCause(cause)
-        },
-        onSuccess: (answer) => {
-          this.#landed(flight)
-          return Effect.succeed(answer)
-        }
-      })
+  #leave<A>(
+    request: Request<A>,
+    options: CallOptions,
+    rest: Rest<A> | undefined,
+    mask: Masked
+  ): Effect.Effect<A, EtcdError> {
+    const flight = new Flight(this.#now() + options.timeoutMillis, [], () => footprintsOf(request.part()))
+    flight.place = this.#flights.add(flight)
+    return Effect.matchCauseEffect(restored(mask, request.alone(options)), {
+      onFailure: (cause) => {
+        this.#landed(flight)
+        return rest === undefined ? Effect.failCause(cause) : restored(mask, rest.goOn(cause))
+      },
+      onSuccess: (answer) => {
+        this.#landed(flight)
+        return Effect.succeed(answer)
+      }
+    })
+  }
+
+  #queued<A>(member: Member<A>, mask: Masked): Effect.Effect<A, EtcdError> {
+    return Effect.matchCauseEffect(restored(mask, outcomeOf(member)), {
+      onFailure: (cause) => restored(mask, member.failed(cause)),
+      onSuccess: Effect.succeed
     })
   }
 

@@ -58,8 +58,9 @@ const attempt = <A, R>(
 }
 
 /** What is there at once needs no step of a fibre. */
-export const isDone = <A, E, R>(parsed: Effect.Effect<A, E, R>): parsed is Effect.Effect<A, E, R> & Either.Right<never, A> =>
-  Either.isEither(parsed) && Either.isRight(parsed)
+export const isDone = <A, E, R>(
+  parsed: Effect.Effect<A, E, R>
+): parsed is Effect.Effect<A, E, R> & Either.Right<never, A> => Either.isEither(parsed) && Either.isRight(parsed)
 
 export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Codec<A, R>, Json.NotJson> => {
   const shape = Shape.of(schema.ast)

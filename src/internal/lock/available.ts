@@ -3,9 +3,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Body, WithLockOptions } from "../../Lock.js"
 import type { LockConflict, LockExpired } from "../../LockError.js"
+import { masked } from "../masked.js"
 import type { Held } from "./handle.js"
 import type { Holding, Win } from "./holding.js"
-import { masked, protect } from "./holding.js"
+import { protect } from "./holding.js"
 
 /** Held for as long as the body runs; none, without running it, at a conflict. */
 export const aroundIfAvailable = <E, A, E2, R>(

@@ -4,13 +4,13 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import type * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
-import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Scope from "effect/Scope"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { Body, LockHandle, WithLockOptions } from "../../Lock.js"
 import type { Kind, LockExpired } from "../../LockError.js"
+import type { Masked } from "../masked.js"
+import { masked, restored } from "../masked.js"
 import { Obligations } from "../obligations.js"
 import { isDebugging, isTraced, traced } from "../traced.js"
 import type { Held, Won } from "./handle.js"
@@ -39,34 +39,6 @@ export const failing = <E>(error: E): Win<E> => (winner) => winner.rest(Effect.f
 /** The way as an effect, whatever its beginning. */
 const toEffect = <E>(win: Win<E>, own: Obligations): Effect.Effect<Won, E> =>
   Effect.async((resume) => win({ own, won: (won) => resume(Effect.succeed(won)), rest: resume }))
-
-/** Where nothing may come between winning and holding; as plain data, for paths where `uninterruptibleMask` costs too much. */
-export interface Masked {
-  readonly fiber: Fiber.RuntimeFiber<unknown, unknown>
-  /** Those outside. */
-  readonly flags: RuntimeFlags.RuntimeFlags
-}
-
-class Mask implements Masked {
-  readonly fiber: Masked["fiber"]
-  readonly flags: Masked["flags"]
-
-  constructor(fiber: Masked["fiber"], flags: Masked["flags"]) {
-    this.fiber = fiber
-    this.flags = flags
-  }
-}
-
-/** Runs uninterruptibly what `body` returns. */
-export const masked = <A, E, R>(body: (mask: Masked) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.withFiberRuntime((fiber, { runtimeFlags: flags }) => {
-    const effect = body(new Mask(fiber, flags))
-    return RuntimeFlags.interruption(flags) ? Effect.uninterruptible(effect) : effect
-  })
-
-/** Interruptible if that was so outside. */
-export const restored = <A, E, R>({ flags }: Masked, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  RuntimeFlags.interruption(flags) ? Effect.interruptible(effect) : effect
 
 /** Runs the body while something is held, and gives that back whatever happens. To be run where it cannot be interrupted. */
 export const protect = <A, E, R, Handle>(
