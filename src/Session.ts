@@ -149,7 +149,7 @@ export interface Session {
   readonly isOver: () => boolean
   /**
    * Whether new users should get another session, so that this one ends soon: what it gave up without knowing the outcome
-   * has left a marker in etcd, which stays until the lease ends.
+   * has left markers in etcd, which stay until the lease ends.
    */
   readonly isWorn: () => boolean
   /**
@@ -221,6 +221,9 @@ const beatsPerTtl = 3
 const longestSleep = Duration.hours(1)
 /** Closing never waits longer than this for etcd. */
 const closeTimeout = Duration.seconds(2)
+
+/** A session that has left so many markers is not shared any further. */
+const maxBars = 16
 
 /** What is kept back for clocks that do not run at the same speed, and for the time to react. */
 const marginMillis = (ttlMillis: number): number => Math.min(1_000, ttlMillis / 10)
@@ -393,10 +396,11 @@ const makeChecked = (
     const leaseGone = (error: EtcdError): Effect.Effect<never, EtcdError | SessionExpired> =>
       error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error)
 
-    let isWorn = false
+    let bars = 0
+    const isWorn = (): boolean => bars >= maxBars
     const wear = (): void => {
-      isWorn = true
-      onWorn()
+      bars++
+      if (isWorn()) onWorn()
     }
 
     const ground: Ground<SessionExpired> = {
@@ -439,7 +443,7 @@ const makeChecked = (
       expired: Deferred.await(over),
       check,
       isOver,
-      isWorn: () => isWorn,
+      isWorn,
       renew: Effect.flatMap(leased, (id) =>
         Effect.catchIf(
           renew(id, ttl),

@@ -1,7 +1,6 @@
 /** From etcd's keys and values to those of a schema, and back. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { DecodeError, EncodeError, UnsupportedSchema } from "../../ConfigError.js"
@@ -80,18 +79,16 @@ export const event = <A, R>(
   codec: Codec.Codec<A, R>,
   change: Change
 ): Effect.Effect<ConfigEvent<A>, never, R> =>
-  Effect.gen(function*() {
-    const previous: Option.Option<A> = change.previous === undefined
-      ? Option.none()
-      : yield* Effect.option(codec.decode(change.previous.value))
-    if (change._tag === "Delete") {
-      return { _tag: "Delete", key: nameOf(change.key), version: change.modRevision, previous }
-    }
-    return yield* Effect.match(decode(nameOf(change.kv.key), codec, change.kv), {
-      onSuccess: (entry): ConfigEvent<A> => ({ _tag: "Put", ...entry, previous }),
-      onFailure: (invalid): ConfigEvent<A> => ({ _tag: "Invalid", ...invalid, previous })
-    })
-  })
+  Effect.flatMap(
+    change.previous === undefined ? Effect.succeedNone : Effect.option(codec.decode(change.previous.value)),
+    (previous): Effect.Effect<ConfigEvent<A>, never, R> =>
+      change._tag === "Delete"
+        ? Effect.succeed({ _tag: "Delete", key: nameOf(change.key), version: change.modRevision, previous })
+        : Effect.match(decode(nameOf(change.kv.key), codec, change.kv), {
+          onSuccess: (entry): ConfigEvent<A> => ({ _tag: "Put", ...entry, previous }),
+          onFailure: (invalid): ConfigEvent<A> => ({ _tag: "Invalid", ...invalid, previous })
+        })
+  )
 
 /** What etcd still keeps of a key. */
 export const past = <A, R>(
