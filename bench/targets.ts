@@ -28,6 +28,9 @@ export const targets: ReadonlyArray<Target> = [
   { workload: "watch", inFlight: 1, peer: "bare", measure: "p50", bound: { atMost: 1.3 } },
   ...many("lock", 64),
   ...many("lock", 512),
+  ...[64, 512].map((inFlight): Target => (
+    { workload: "lock", inFlight, peer: "etcd3-lock", measure: "ops/s", bound: { atLeast: 5 } }
+  )),
   { workload: "lock", inFlight: 512, peer: "go", measure: "ops/s", bound: { atLeast: 2.5 } },
   ...[2, 16, 64].flatMap((inFlight): ReadonlyArray<Target> => [
     { workload: "contended-apart", inFlight, peer: "go", measure: "ops/s", bound: { atLeast: 1 } },

@@ -31,7 +31,6 @@ export const workloads: Readonly<Record<string, Workload>> = {
     latency: "acquire",
     onRequest: true
   },
-  "lock-native": { what: "the same with a lease each, as etcd3's own lock", latency: "cycle", onRequest: true },
   contended: {
     what: "lock and unlock, all the same lock; the latency is the hand-over",
     latency: "hand-over",
@@ -81,7 +80,8 @@ export const peers: Readonly<Record<string, PeerKind>> = {
   },
   before: { _tag: "Node", what: "the build that --before names", module: "coord", before: true, onRequest: true },
   bare: { _tag: "Node", what: "calls of grpc-js by hand", module: "bare" },
-  etcd3: { _tag: "Node", what: "the npm package etcd3", module: "etcd3" },
+  etcd3: { _tag: "Node", what: "the npm package etcd3; locks by transactions, on one lease", module: "etcd3" },
+  "etcd3-lock": { _tag: "Node", what: "etcd3's own lock, which has a lease each", module: "etcd3Lock" },
   go: {
     _tag: "Go",
     what: "Go's clientv3 and concurrency.Mutex",

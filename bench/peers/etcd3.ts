@@ -82,22 +82,8 @@ export const open = async (settings: Settings): Promise<Peer> => {
     }
   }
 
-  /** Its own lock, which has a lease each. */
-  const native: Workload = async (slice, meter) => {
-    const acquired = meter.part("acquire")
-    const done = meter.operation("cycle")
-    return loops(slice, meter, async (worker) => {
-      const lock = client.lock(`/locks/${ownLock(slice, worker)}`).ttl(60)
-      const begin = meter.now()
-      await lock.acquire()
-      acquired(begin)
-      await lock.release()
-      done(begin)
-    })
-  }
-
   return {
-    workloads: { get, "config-get": configGet, put, watch, lock, acquire: lock, "lock-native": native },
+    workloads: { get, "config-get": configGet, put, watch, lock, acquire: lock },
     close: async () => client.close()
   }
 }
