@@ -38,7 +38,7 @@ export const open = async (settings: Settings): Promise<Peer> => {
       readonly lock: (index: number, acquired: () => void) => Effect.Effect<void, unknown, Library.Services>
       readonly discover: Call
       readonly read: Call
-      readonly write: Call
+      readonly write: (index: number) => Effect.Effect<unknown, unknown, Library.Services>
     }) => Effect.Effect<void, unknown, Library.Services>
   ): Effect.Effect<void, unknown, Library.Services> =>
     Effect.scoped(Effect.gen(function*() {
@@ -58,7 +58,7 @@ export const open = async (settings: Settings): Promise<Peer> => {
             "an instance is missing"
           ),
         read: () => Config.get(key, Limits),
-        write: () => Config.set(key, Limits, limits)
+        write: (index) => Config.set(`${key}/${index}`, Limits, limits)
       })
     }))
 
@@ -84,7 +84,7 @@ export const open = async (settings: Settings): Promise<Peer> => {
     }))
   )
 
-  /** In turn: a lock cycle, a discovery, a read and a write of a setting. */
+  /** In turn: a cycle of an own lock, a discovery, a read of a setting that all have, and a write of an own one. */
   const mixed = workload((slice, meter) =>
     Effect.succeed(equipped(slice, (calls) => {
       const done = meter.operation("call")
@@ -93,7 +93,7 @@ export const open = async (settings: Settings): Promise<Peer> => {
           () => calls.lock(index, () => {}),
           calls.discover,
           calls.read,
-          calls.write
+          () => calls.write(index)
         ]
         let turn = index
         return { body: () => turns[turn++ % turns.length](), step: (_, begin) => done(begin) }
@@ -109,7 +109,7 @@ export const open = async (settings: Settings): Promise<Peer> => {
         (index) => calls.lock(index % backgroundRate, () => {}),
         calls.discover,
         calls.read,
-        calls.write
+        (index) => calls.write(index % backgroundRate)
       ]
       let index = 0
       const tick = Effect.suspend(() => {

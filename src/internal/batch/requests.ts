@@ -20,7 +20,7 @@ import { toText } from "../bytes.js"
 import type { CallOptions, Cancel, Done, Transport } from "../transport.js"
 import { firstKey } from "../txnShape.js"
 import * as Footprint from "./footprint.js"
-import type { Part, Request } from "./lane.js"
+import type { Part, Request } from "./member.js"
 
 /** The ways to the server. */
 export interface Ways {
@@ -76,7 +76,7 @@ const part = (op: Op, footprint: Footprint.Footprint, nested = 0): Part => ({
   footprint
 })
 
-/** @see lane.ts: objects of a class, with no functions of their own, as hundreds of them may wait */
+/** @see member.ts: objects of a class, with no functions of their own, as hundreds of them may wait */
 export class RangeCall implements Request<RangeResponse> {
   readonly operation = "range"
   readonly shares = true

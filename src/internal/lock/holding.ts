@@ -181,7 +181,7 @@ class Unseen<A, E, R> extends Protected<A, E, R, LockHandle> implements Winner<E
     return this.#held = Handle.make(this.#client, this.#kind, this.#key, won, this.own, false)
   }
 
-  /** It lets go of what it held, as what `Effect.async` was given is kept for longer (see `outcomeOf` in `batch/lane.ts`). */
+  /** It lets go of what it held, as what `Effect.async` was given is kept for longer (see `outcomeOf` in `batch/member.ts`). */
   #close(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const held = this.#held

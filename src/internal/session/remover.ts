@@ -45,7 +45,7 @@ type OnFailure<E> = (error: EtcdError) => Effect.Effect<void, E>
 
 /**
  * One sending of a delete. It lets go of everything in the end, as what `Effect.async` is given is kept for longer (see
- * `outcomeOf` in `batch/lane.ts`).
+ * `outcomeOf` in `batch/member.ts`).
  */
 class Sending<E> implements StartedTxn {
   #removal: Removal | undefined
