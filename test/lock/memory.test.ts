@@ -51,6 +51,10 @@ describe("10,000 locks that one process holds at once", () => {
         const idle = yield* measured
         yield* order("acquire")
         yield* areWatched
+        yield* until(
+          "the lease is kept alive: after a third of its time for the first time",
+          Effect.map(openStreamsOf(server, "LeaseKeepAlive"), (streams) => streams > 0)
+        )
         const held = yield* measured
         assert.lengthOf(yield* keys, count)
         assert.lengthOf(yield* leasesOf(server), 1)
