@@ -31,6 +31,7 @@ import * as OwnEntries from "./internal/registry/ownEntries.js"
 import * as Pulled from "./internal/registry/pulled.js"
 import * as SessionStates from "./internal/registry/sessionStates.js"
 import * as Workers from "./internal/registry/workers.js"
+import { isDebugging, traced } from "./internal/traced.js"
 import * as validate from "./internal/validate.js"
 import * as Key from "./Key.js"
 import * as Mirror from "./Mirror.js"
@@ -403,14 +404,21 @@ export const make = (
       )
 
     const discover: Registry["Type"]["discover"] = (name) =>
-      Effect.gen(function*() {
-        yield* Key.validate("name", name)
-        const folder = layout.folder(name)
-        const { kvs } = yield* client.range(folder.range)
-        const services = yield* Copy.decodeAll(folder, kvs)
-        yield* Effect.logDebug(`discovered ${services.length} instances of ${name}`)
-        return services
-      }).pipe(Effect.withSpan("Registry.discover", { attributes: { name }, captureStackTrace: false }))
+      Effect.withFiberRuntime((fiber) =>
+        traced(
+          fiber,
+          "Registry.discover",
+          { name },
+          Effect.gen(function*() {
+            yield* Key.validate("name", name)
+            const folder = layout.folder(name)
+            const { kvs } = yield* client.range(folder.range)
+            const services = yield* Copy.decodeAll(folder, kvs)
+            if (isDebugging(fiber)) yield* Effect.logDebug(`discovered ${services.length} instances of ${name}`)
+            return services
+          })
+        )
+      )
 
     const follow = (name: string): Effect.Effect<Copy.Copy, InvalidArgument, Scope.Scope> =>
       Effect.flatMap(Key.validate("name", name), (valid) => RcMap.get(copies, valid))
