@@ -26,14 +26,18 @@ export const valueFor = (
   const host = hostname()
   const pid = process.pid
   const title = name ?? basename(process.argv[1] ?? process.title)
+  /** The last one: many are made in the same millisecond. */
+  let millis: number | undefined
+  let last: Owner
+  let text: string
   return (more) => {
-    const owner: Owner = {
-      host,
-      pid,
-      name: title,
-      since: new Date(clock.unsafeCurrentTimeMillis()).toISOString()
+    const now = clock.unsafeCurrentTimeMillis()
+    if (now !== millis) {
+      millis = now
+      last = { host, pid, name: title, since: new Date(now).toISOString() }
+      text = JSON.stringify(last)
     }
-    return JSON.stringify(more === undefined ? owner : { ...owner, ...more })
+    return more === undefined ? text : JSON.stringify({ ...last, ...more })
   }
 }
 

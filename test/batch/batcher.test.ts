@@ -233,6 +233,61 @@ describe("independence", () => {
       assert.isTrue(sent.every(({ answered }) => !answered()))
     }))
 
+  const leave = (name: string, id: string): TxnRequest => ({
+    compare: [Txn.exists(`/locks/${name}/${id}`)],
+    success: [Txn.del({ key: `/locks/${name}/${id}` })]
+  })
+
+  it.scoped("whoever leaves a queue and whoever enters it share a call: the one who enters sees the other gone", () =>
+    Effect.gen(function*() {
+      const all = yield* watched()
+      const { client, release, sent } = all
+      yield* client.txn(enter("one", "first"))
+      const before = sent.length
+      // One call is under way, and as many are needed to gather; whatever comes first, those who leave are put in front.
+      yield* occupied(all, "busy")
+      yield* occupied(all, "busier")
+      const entering = yield* Effect.fork(client.txn(enter("one", "second")))
+      const leaving = yield* Effect.fork(client.txn(leave("one", "first")))
+      yield* settle
+      assert.strictEqual(sent.length, before + 2)
+      yield* release
+      const entered = yield* Fiber.join(entering)
+      assert.isTrue((yield* Fiber.join(leaving)).succeeded)
+      assert.deepStrictEqual(sent.slice(before + 2).map(({ ops }) => ops), [[
+        "txn /locks/one/first",
+        "txn /locks/one/second"
+      ]])
+      const [, read] = entered.responses
+      assert.strictEqual(read._tag === "Range" ? read.response.count : undefined, 1n)
+    }))
+
+  it.scoped("what is deleted and stands in a condition, or was read by the same request, keeps requests apart", () =>
+    Effect.gen(function*() {
+      const apart = (one: TxnRequest, other: TxnRequest) =>
+        Effect.scoped(Effect.gen(function*() {
+          const all = yield* watched()
+          const { client, release, sent } = all
+          yield* Effect.forEach(["a", "b", "c"], (key) => client.put({ key, value: "" }))
+          yield* occupied(all, "busy")
+          yield* occupied(all, "busier")
+          const before = sent.length
+          const fibers = yield* start([client.txn(one), client.txn(other)])
+          yield* settle
+          yield* release
+          yield* Fiber.joinAll(fibers)
+          assert.strictEqual(sent.length, before + 2)
+        }))
+      const removal: TxnRequest = { success: [Txn.del({ key: "a" })] }
+      const conditional: TxnRequest = { compare: [Txn.exists("a")], success: [Txn.put({ key: "b", value: "" })] }
+      yield* apart(removal, conditional)
+      yield* apart(conditional, removal)
+      const reading: TxnRequest = { success: [Txn.range({ key: "a" }), Txn.put({ key: "b", value: "" })] }
+      const removing: TxnRequest = { success: [Txn.range({ key: "c" }), Txn.del({ key: "a" })] }
+      yield* apart(reading, removing)
+      yield* apart(removing, reading)
+    }))
+
   const keyOf = FastCheck.constantFrom("/a", "/a/1", "/a/2", "/b", "/b/1", "/c\u00e9", "/d")
   const opOf: FastCheck.Arbitrary<Op> = FastCheck.oneof(
     keyOf.map((key) => Txn.put({ key, value: "" })),
@@ -248,7 +303,7 @@ describe("independence", () => {
   })
 
   it.scoped.prop(
-    "no transaction holds two members of which one writes what the other reads or writes",
+    "no transaction holds two members of which one writes what the other reads or writes, except removals before reads",
     [FastCheck.array(FastCheck.oneof(opOf, requestOf.map(Txn.txn)), { minLength: 2, maxLength: 40 })],
     ([operations]) =>
       Effect.gen(function*() {
@@ -293,16 +348,31 @@ const spanOf = ({ key, rangeEnd }: { readonly key: string | Uint8Array; readonly
   return { from, to: to.equals(Buffer.of(0)) ? undefined : to }
 }
 
-const spansOf = (op: Op): { readonly reads: Array<Span>; readonly writes: Array<Span> } => {
-  if (op._tag !== "Txn") {
-    return op._tag === "Range"
-      ? { reads: [spanOf(op.request)], writes: [] }
-      : { reads: [], writes: [spanOf(op.request)] }
-  }
-  const below = [...op.request.success ?? [], ...op.request.failure ?? []].map(spansOf)
-  return {
-    reads: [...(op.request.compare ?? []).map(spanOf), ...below.flatMap(({ reads }) => reads)],
-    writes: below.flatMap(({ writes }) => writes)
+interface Spans {
+  readonly conditions: ReadonlyArray<Span>
+  readonly reads: ReadonlyArray<Span>
+  readonly puts: ReadonlyArray<Span>
+  readonly deletes: ReadonlyArray<Span>
+}
+
+const spansOf = (op: Op): Spans => {
+  const none: Spans = { conditions: [], reads: [], puts: [], deletes: [] }
+  switch (op._tag) {
+    case "Range":
+      return { ...none, reads: [spanOf(op.request)] }
+    case "Put":
+      return { ...none, puts: [spanOf(op.request)] }
+    case "Delete":
+      return { ...none, deletes: [spanOf(op.request)] }
+    case "Txn": {
+      const below = [...op.request.success ?? [], ...op.request.failure ?? []].map(spansOf)
+      return {
+        conditions: [...(op.request.compare ?? []).map(spanOf), ...below.flatMap(({ conditions }) => conditions)],
+        reads: below.flatMap(({ reads }) => reads),
+        puts: below.flatMap(({ puts }) => puts),
+        deletes: below.flatMap(({ deletes }) => deletes)
+      }
+    }
   }
 }
 
@@ -310,10 +380,17 @@ const meet = (one: Span, other: Span): boolean =>
   (other.to === undefined || Buffer.compare(one.from, other.to) < 0) &&
   (one.to === undefined || Buffer.compare(other.from, one.to) < 0)
 
+const anyMeet = (some: ReadonlyArray<Span>, others: ReadonlyArray<Span>): boolean =>
+  some.some((one) => others.some((other) => meet(one, other)))
+
+/** Whether the two must not share a transaction, `one` before `other`. */
 const collide = (one: Op, other: Op): boolean => {
   const [a, b] = [spansOf(one), spansOf(other)]
-  return a.writes.some((write) => [...b.reads, ...b.writes].some((span) => meet(write, span))) ||
-    b.writes.some((write) => a.reads.some((span) => meet(write, span)))
+  const [aWrites, bWrites] = [[...a.puts, ...a.deletes], [...b.puts, ...b.deletes]]
+  // What only removes may stand before what reads, but for conditions.
+  const aHides = a.reads.length === 0 ? a.puts : aWrites
+  return anyMeet(aWrites, [...bWrites, ...b.conditions]) || anyMeet(aHides, b.reads) ||
+    anyMeet(bWrites, [...a.reads, ...a.conditions])
 }
 
 describe("answers", () => {

@@ -24,7 +24,7 @@ export class Flight {
   }
 
   writesSame(footprint: Footprint): boolean {
-    if (footprint.writes.length === 0) return false
+    if (footprint.writes.length === 0 && footprint.removals.length === 0) return false
     this.#union ??= this.#footprints()
     return this.#union.writeSame(footprint)
   }

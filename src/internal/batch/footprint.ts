@@ -4,8 +4,11 @@
  * Everything in one transaction gets the same revision, and etcd evaluates the conditions of nested transactions before
  * it applies any of them. So only requests may share a transaction none of which writes what another one reads or writes:
  * two that enter the queue of one lock, for example, must not.
+ *
+ * With one exception: what reads keys, and not as a condition, may stand behind what only removes them. It sees them gone,
+ * as it would by itself at that revision. So whoever leaves a queue and whoever enters it share a call.
  */
-import type { Compare, KeyRange, Op, TxnRequest } from "../../Txn.js"
+import type { KeyRange, Op, TxnRequest } from "../../Txn.js"
 import { toBinary } from "../bytes.js"
 
 /** Keys from `from` up to, but not including, `to`; without `to`, the one key. In binary strings, as etcd orders keys. */
@@ -25,47 +28,61 @@ const interval = ({ key, rangeEnd }: KeyRange): Interval => {
 }
 
 export interface Footprint {
+  readonly conditions: ReadonlyArray<Interval>
   readonly reads: ReadonlyArray<Interval>
   readonly writes: ReadonlyArray<Interval>
+  /** What is deleted by something that reads nothing, except as a condition. */
+  readonly removals: ReadonlyArray<Interval>
 }
 
-export const nothing: Footprint = { reads: [], writes: [] }
+const none: ReadonlyArray<Interval> = []
 
-export const ofWrite = (range: KeyRange): Footprint => ({ reads: [], writes: [interval(range)] })
+export const nothing: Footprint = { conditions: none, reads: none, writes: none, removals: none }
 
-const addOps = (ops: ReadonlyArray<Op> | undefined, reads: Array<Interval>, writes: Array<Interval>): void => {
-  if (ops === undefined) return
-  for (const op of ops) {
-    switch (op._tag) {
-      case "Range":
-        reads.push(interval(op.request))
-        break
-      case "Put":
-      case "Delete":
-        writes.push(interval(op.request))
-        break
-      case "Txn":
-        addTxn(op.request, reads, writes)
+export const ofPut = (range: KeyRange): Footprint => ({ ...nothing, writes: [interval(range)] })
+
+export const ofDelete = (range: KeyRange): Footprint => ({ ...nothing, removals: [interval(range)] })
+
+/** What a transaction may do, on either branch. */
+class Traces {
+  readonly conditions: Array<Interval> = []
+  readonly reads: Array<Interval> = []
+  readonly puts: Array<Interval> = []
+  readonly deletes: Array<Interval> = []
+
+  add({ compare, failure, success }: TxnRequest): void {
+    if (compare !== undefined) { for (const condition of compare) this.conditions.push(interval(condition)) }
+    this.#addOps(success)
+    this.#addOps(failure)
+  }
+
+  #addOps(ops: ReadonlyArray<Op> | undefined): void {
+    if (ops === undefined) return
+    for (const op of ops) {
+      switch (op._tag) {
+        case "Range":
+          this.reads.push(interval(op.request))
+          break
+        case "Put":
+          this.puts.push(interval(op.request))
+          break
+        case "Delete":
+          this.deletes.push(interval(op.request))
+          break
+        case "Txn":
+          this.add(op.request)
+      }
     }
   }
 }
 
-const addCompares = (compares: ReadonlyArray<Compare> | undefined, reads: Array<Interval>): void => {
-  if (compares === undefined) return
-  for (const compare of compares) reads.push(interval(compare))
-}
-
-const addTxn = (request: TxnRequest, reads: Array<Interval>, writes: Array<Interval>): void => {
-  addCompares(request.compare, reads)
-  addOps(request.success, reads, writes)
-  addOps(request.failure, reads, writes)
-}
-
 export const ofTxn = (request: TxnRequest): Footprint => {
-  const reads: Array<Interval> = []
-  const writes: Array<Interval> = []
-  addTxn(request, reads, writes)
-  return { reads, writes }
+  const traces = new Traces()
+  traces.add(request)
+  const { conditions, deletes, puts, reads } = traces
+  return reads.length === 0
+    ? { conditions, reads, writes: puts, removals: deletes }
+    : { conditions, reads, writes: deletes.length === 0 ? puts : [...puts, ...deletes], removals: none }
 }
 
 /** The union of many intervals. */
@@ -107,21 +124,32 @@ class KeySet {
 
 /** The footprints of several requests together. */
 export class Footprints {
+  readonly #conditions = new KeySet()
   readonly #reads = new KeySet()
   readonly #writes = new KeySet()
+  readonly #removals = new KeySet()
 
-  add({ reads, writes }: Footprint): void {
+  add({ conditions, reads, removals, writes }: Footprint): void {
+    this.#conditions.add(conditions)
     this.#reads.add(reads)
     this.#writes.add(writes)
+    this.#removals.add(removals)
   }
 
   /** Whether the other one writes what one of these writes: then their order matters to whoever sent them. */
-  writeSame({ writes }: Footprint): boolean {
-    return this.#writes.overlapsAny(writes)
+  writeSame({ removals, writes }: Footprint): boolean {
+    return this.#change(writes) || this.#change(removals)
   }
 
-  /** Whether the other one could share a transaction with these. */
-  areIndependentOf({ reads, writes }: Footprint): boolean {
-    return !this.#writes.overlapsAny(writes) && !this.#writes.overlapsAny(reads) && !this.#reads.overlapsAny(writes)
+  /** Whether the other one could share a transaction with these, removals first. */
+  areIndependentOf(other: Footprint): boolean {
+    const { conditions, reads, removals, writes } = other
+    return !this.writeSame(other) && !this.#change(conditions) && !this.#writes.overlapsAny(reads) &&
+      !this.#conditions.overlapsAny(writes) && !this.#conditions.overlapsAny(removals) &&
+      !this.#reads.overlapsAny(writes)
+  }
+
+  #change(intervals: ReadonlyArray<Interval>): boolean {
+    return this.#writes.overlapsAny(intervals) || this.#removals.overlapsAny(intervals)
   }
 }

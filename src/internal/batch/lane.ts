@@ -71,10 +71,11 @@ const tooLate: EtcdError = problem(
   false
 )
 
-/** What leaves together. */
+/** What leaves together: first those that remove keys, then those that may have to see them gone. */
 class Batch {
   readonly members: Array<Waiting> = []
   readonly ops: Array<Op> = []
+  #removing = 0
   readonly footprints = new Footprints()
   #nested = 0
   #bytes = 0
@@ -85,9 +86,16 @@ class Batch {
   }
 
   add(member: Waiting, { footprint, nested, ops, weight }: Part): void {
-    this.members.push(member)
-    for (const op of ops) this.ops.push(op)
     member.operations = ops.length
+    if (footprint.removals.length > 0) {
+      // Such a part is one operation.
+      this.members.splice(this.#removing, 0, member)
+      this.ops.splice(this.#removing, 0, ...ops)
+      this.#removing++
+    } else {
+      this.members.push(member)
+      for (const op of ops) this.ops.push(op)
+    }
     this.footprints.add(footprint)
     this.#nested = Math.max(this.#nested, nested)
     this.#bytes += weight
@@ -162,15 +170,10 @@ export class Lane {
   }
 
   enter(member: Waiting): void {
-    if (this.#closed) {
-      member.fail(closed(false))
-    } else if (this.#flights.size === 0 && this.#queue.length === 0) {
-      this.#launchAlone(member)
-    } else {
-      this.#queue.push(member)
-      if (member.isEager) this.#eager++
-      this.#flushSoon()
-    }
+    if (this.#closed) return member.fail(closed(false))
+    this.#queue.push(member)
+    if (member.isEager) this.#eager++
+    this.#flushSoon()
   }
 
   /** What still waits for its turn is not sent any more; nobody is left without an answer. */

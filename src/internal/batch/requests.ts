@@ -127,7 +127,7 @@ export class PutCall implements Request<PutResponse> {
   }
 
   part(): Part {
-    return part(Txn.put(this.#request), Footprint.ofWrite(this.#request))
+    return part(Txn.put(this.#request), Footprint.ofPut(this.#request))
   }
 
   answer([response]: ReadonlyArray<OpResponse>, header: Header): PutResponse {
@@ -161,7 +161,7 @@ export class DeleteCall implements Request<DeleteResponse> {
   }
 
   part(): Part {
-    return part(Txn.del(this.#request), Footprint.ofWrite(this.#request))
+    return part(Txn.del(this.#request), Footprint.ofDelete(this.#request))
   }
 
   answer([response]: ReadonlyArray<OpResponse>, header: Header): DeleteResponse {
