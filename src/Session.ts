@@ -7,10 +7,13 @@
  *
  * @since 0.1.0
  */
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import { constVoid } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -240,6 +243,7 @@ export const make = (options: {
   readonly ttl: Duration.DurationInput
 }): Effect.Effect<Session, InvalidArgument, EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
+    if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const ttl = yield* validate.ttl(options.ttl)
     const remover = yield* Remover.make(yield* EtcdClient)
     return yield* makeChecked(ttl, remover, constVoid)
@@ -266,7 +270,11 @@ const makeChecked = (
 
     const now = (): bigint => clock.unsafeCurrentTimeNanos()
 
+    const isOver = (): boolean => ended !== undefined || lease !== undefined && now() >= deadline
+
+    /** Not once its time is over: somebody may have acted on that. */
     const extend = (sentAt: bigint, granted: Duration.Duration): void => {
+      if (isOver()) return
       const millis = Duration.toMillis(granted)
       const until = sentAt + BigInt(Math.floor((millis - marginMillis(millis)) * 1_000_000))
       if (until > deadline) deadline = until
@@ -276,18 +284,28 @@ const makeChecked = (
       Effect.suspend(() => {
         if (ended !== undefined) return Effect.succeed(ended)
         const error = ended = new SessionExpired({ lease: lease ?? 0n, reason })
-        for (const notify of notifyAtEnd.values()) notify(error)
+        // Whatever one of them throws, the others have to hear of it.
+        const thrown = Arr.getLefts(
+          notifyAtEnd.values().map((notify) => Either.try({ try: () => notify(error), catch: Cause.die }))
+        )
         return Deferred.fail(over, ended).pipe(
           Effect.zipRight(SubscriptionRef.set(state, { _tag: "Expired", error: ended })),
           Effect.zipRight(reason === "closed" ? Effect.void : Effect.logWarning(ended.message)),
+          Effect.zipRight(
+            Effect.forEach(thrown, (cause) => Effect.logError("a listener to the end of a session threw", cause))
+          ),
           Effect.as(ended)
         )
-      })
+        // Who finds out may be interrupted by one of those that hear of it.
+      }).pipe(Effect.uninterruptible)
 
-    const check: Session["check"] = Effect.suspend(() => {
-      if (ended !== undefined) return Effect.fail(ended)
-      return lease === undefined || now() < deadline ? Effect.void : Effect.flatMap(end("expired"), Effect.fail)
-    })
+    const notEnded: Effect.Effect<void, SessionExpired> = Effect.suspend(() =>
+      ended === undefined ? Effect.void : Effect.fail(ended)
+    )
+
+    const check: Session["check"] = Effect.suspend(() =>
+      isOver() ? Effect.flatMap(end("expired"), Effect.fail) : Effect.void
+    )
 
     /** Ends when the time that was counted on is over. */
     const watchdog: Effect.Effect<SessionExpired> = Effect.suspend(() => {
@@ -341,23 +359,26 @@ const makeChecked = (
         Effect.asVoid
       )
 
+    const revoke = (id: bigint): Effect.Effect<void> => Effect.ignore(client.leaseRevoke(id, { timeout: closeTimeout }))
+
     const grant: Effect.Effect<bigint, EtcdError | SessionExpired> = Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
-        if (ended !== undefined) return yield* ended
+        yield* notEnded
         if (lease !== undefined) return lease
         const id = randomLeaseId()
         const sentAt = now()
         // A grant that is interrupted, or whose answer is lost, leaves a lease without keys that ends by itself.
         const granted = yield* restore(client.leaseGrant({ ttl, id }))
-        lease = id
+        // Closed meanwhile: nobody would keep it alive, and nobody end it.
+        yield* Effect.tapError(notEnded, () => revoke(id))
         extend(sentAt, granted.ttl)
+        lease = id
         yield* become({ _tag: "Active", lease: id })
-        yield* background(id, Duration.min(Duration.times(granted.ttl, 1 / beatsPerTtl), longestSleep))
+        const interval = Duration.millis(Math.floor(Duration.toMillis(granted.ttl) / beatsPerTtl))
+        yield* background(id, Duration.min(interval, longestSleep))
         return id
       })
     )
-
-    const isOver = (): boolean => ended !== undefined || lease !== undefined && now() >= deadline
 
     const leased: Session["lease"] = Effect.suspend(() =>
       lease !== undefined && !isOver()
@@ -373,7 +394,7 @@ const makeChecked = (
         // An expired lease is revoked as well: this side gave it up a little earlier than etcd will.
         lease === undefined || ended?.reason === "revoked"
           ? Effect.void
-          : Effect.ignore(client.leaseRevoke(lease, { timeout: closeTimeout }))
+          : revoke(lease)
       )
     })
     yield* Scope.addFinalizer(scope, close)
@@ -445,10 +466,10 @@ const makeChecked = (
       isOver,
       isWorn,
       renew: Effect.flatMap(leased, (id) =>
-        Effect.catchIf(
-          renew(id, ttl),
-          (error) => error.reason === "LeaseNotFound",
-          () => Effect.flatMap(end("revoked"), Effect.fail)
+        renew(id, ttl).pipe(
+          Effect.catchAll(leaseGone),
+          // Acknowledged too late, perhaps.
+          Effect.zipLeft(check)
         )),
       enter,
       claim,

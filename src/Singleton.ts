@@ -17,6 +17,7 @@ import type { CandidateOptions, Leadership } from "./Election.js"
 import { Election } from "./Election.js"
 import type { InvalidArgument } from "./EtcdError.js"
 import * as Candidate from "./internal/election/candidate.js"
+import { firstOf } from "./internal/firstOf.js"
 import * as validate from "./internal/validate.js"
 
 /**
@@ -90,7 +91,7 @@ export const layer = <ROut, E, RIn>(
 ): Layer.Layer<never, InvalidArgument, Election | RIn> =>
   Layer.scopedDiscard(Effect.gen(function*() {
     const election = yield* Election
-    const problem = Candidate.badInput(name, options)
+    const problem = Candidate.badInput(name, options) ?? Candidate.badRetry(options.retry)
     if (problem !== undefined) return yield* problem
     const closeTimeout = yield* validate.positiveDuration("closeTimeout", options.closeTimeout ?? "10 seconds")
     const driver = yield* Schedule.driver(options.retry ?? pauses)
@@ -117,9 +118,9 @@ export const layer = <ROut, E, RIn>(
             Effect.exit
           )
           closing = yield* Effect.forkDaemon(Effect.zipRight(Fiber.interrupt(building), Scope.close(scope, exit)))
-          const closed = yield* Effect.raceFirst(
-            Effect.interruptible(Effect.as(Fiber.await(closing), true)),
-            Effect.interruptible(Effect.as(Effect.sleep(closeTimeout), false))
+          const closed = yield* firstOf(
+            Effect.as(Fiber.await(closing), true),
+            Effect.as(Effect.sleep(closeTimeout), false)
           )
           yield* closed
             ? Effect.logInfo(`the singleton ${name} has closed here`)
@@ -134,6 +135,7 @@ export const layer = <ROut, E, RIn>(
       Effect.zipRight(
         election.withLeadership(name, { ttl: options.ttl, value: options.value, retry: Schedule.stop })(run)
       ),
+      Effect.tapErrorCause((cause) => annotated()(Effect.logWarning(`the singleton ${name} does not run here`, cause))),
       Effect.catchAllCause((cause) =>
         Effect.matchEffect(driver.next(cause), {
           onFailure: () => annotated()(Effect.logError(`the singleton ${name} stands here no more`, cause)),

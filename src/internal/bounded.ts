@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import { firstOf } from "./firstOf.js"
 
 export interface Bounded<A, E> {
   /** `None`: it took too long, and is being interrupted. */
@@ -19,9 +20,9 @@ const closeTimeout = "2 seconds"
 const within = <A>(fiber: Fiber.RuntimeFiber<A>, time: Duration.DurationInput): Effect.Effect<Option.Option<A>> =>
   Effect.flatMap(Effect.yieldNow(), () => {
     const exit = fiber.unsafePoll()
-    return exit !== null ? Effect.asSome(exit) : Effect.raceFirst(
-      Effect.interruptible(Effect.asSome(Effect.flatten(Fiber.await(fiber)))),
-      Effect.interruptible(Effect.as(Effect.sleep(time), Option.none()))
+    return exit !== null ? Effect.asSome(exit) : firstOf(
+      Effect.asSome(Effect.flatten(Fiber.await(fiber))),
+      Effect.as(Effect.sleep(time), Option.none())
     )
   })
 

@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -162,7 +164,8 @@ describe("campaign", () => {
         const [argument, options] of [
           ["ttl", { ttl: 0 }],
           ["timeout", { timeout: -1 }],
-          ["value", { value: "\ud800" }]
+          ["value", { value: "\ud800" }],
+          ["value", { value: null as unknown as string }]
         ] as const
       ) {
         const error = yield* Effect.flip(Effect.scoped(Election.campaign("a", options)))
@@ -351,6 +354,29 @@ describe("proclaim", () => {
       const { leadership } = yield* lead("a")
       yield* Effect.uninterruptible(leadership.proclaim("closing"))
       assert.strictEqual(yield* leaderValue("a"), "closing")
+    }).pipe(elections))
+
+  it.effect("is not ended by an interruption where it cannot be interrupted, and elsewhere is", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const { leadership } = yield* lead("a")
+      yield* etcd.stall({ streams: false })
+      const told = yield* Deferred.make<void, unknown>()
+      const closing = yield* Effect.fork(
+        Effect.uninterruptible(Effect.intoDeferred(leadership.proclaim("closing"), told))
+      )
+      yield* settle
+      yield* Fiber.interruptFork(closing)
+      yield* settle
+      assert.isTrue(Option.isNone(yield* Fiber.poll(closing)), "it is waited for")
+      yield* etcd.resume
+      yield* Deferred.await(told)
+      assert.strictEqual(yield* leaderValue("a"), "closing")
+      yield* etcd.stall({ streams: false })
+      const late = yield* Effect.fork(leadership.proclaim("late"))
+      yield* settle
+      assert.isTrue(Exit.isInterrupted(yield* Fiber.interrupt(late)))
+      yield* etcd.resume
     }).pipe(elections))
 
   it.effect("refuses what is no text", () =>

@@ -29,6 +29,9 @@ const journal = () => {
   return { events, note, instance }
 }
 
+/** As one who has no compiler passes it. */
+const untyped = <A>(value: unknown): A => value as A
+
 /** Builds a layer as an application would, and closes it when asked. */
 const application = <E, R>(layer: Layer.Layer<never, E, R>) =>
   Effect.gen(function*() {
@@ -267,6 +270,53 @@ describe("a singleton", () => {
       ])
     }).pipe(elections))
 
+  it.effect("tells in the log why it does not run", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const lines: Array<string> = []
+      const logger = Logger.make(({ cause, logLevel, message }) => {
+        const why = Option.map(Cause.failureOption(cause), (failure) => `: ${String(failure)}`)
+        lines.push(`${logLevel.label} ${[message].flat().join(" ")}${Option.getOrElse(why, () => "")}`)
+      })
+      let attempts = 0
+      const instance = Layer.effectDiscard(
+        Effect.suspend(() => ++attempts === 1 ? Effect.fail("no database") : Effect.void)
+      )
+      const { close } = yield* application(
+        Singleton.layer("job", instance, { retry: Schedule.spaced("10 seconds") })
+      ).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+      yield* pass("1 second")
+      // Before the pause, not after it.
+      assert.deepStrictEqual(lines.splice(0), [
+        "INFO the singleton job has closed here",
+        "WARN the singleton job does not run here: no database"
+      ])
+      yield* pass("10 seconds")
+      yield* etcd.deleteKey((yield* electionKeys)[0])
+      yield* pass("1 second")
+      assert.lengthOf(lines, 3)
+      assert.match(lines[2], /^WARN the singleton job does not run here: .*leadership.*lost: deleted/)
+      yield* whileTimePasses(close)
+      assert.lengthOf(lines, 3, "to be shut down is no failure")
+    }).pipe(elections))
+
+  it.effect("that closes after a loss is waited for by the shutdown that comes meanwhile", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const { events, note } = journal()
+      const slow = Layer.scopedDiscard(
+        Effect.acquireRelease(note("starts"), () => Effect.zipRight(Effect.sleep("5 seconds"), note("stops")))
+      )
+      const { close } = yield* application(Singleton.layer("job", slow))
+      yield* standing("job", 1)
+      yield* pass("1 second")
+      yield* etcd.deleteKey((yield* electionKeys)[0])
+      yield* pass("1 second")
+      // What the layer is built on is closed next.
+      yield* whileTimePasses(Effect.zipRight(close, note("application closed")))
+      assert.deepStrictEqual(events, ["starts", "stops", "application closed"])
+    }).pipe(elections))
+
   it.effect("closes within its bound, also when a finalizer hangs and etcd is away", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd
@@ -311,7 +361,8 @@ describe("a singleton", () => {
           ["name", "a/", {}],
           ["ttl", "a", { ttl: 0 }],
           ["value", "a", { value: "\ud800" }],
-          ["closeTimeout", "a", { closeTimeout: -1 }]
+          ["closeTimeout", "a", { closeTimeout: -1 }],
+          ["retry", "a", { retry: untyped<Schedule.Schedule<unknown>>("for ever") }]
         ] as const
       ) {
         const error = yield* Effect.flip(application(Singleton.layer(name, Layer.empty, options)))

@@ -199,6 +199,16 @@ describe("withLeadership", () => {
       yield* etcd.clear
     }).pipe(elections))
 
+  it.effect("refuses what is no schedule before it campaigns, not at the first loss", () =>
+    Effect.gen(function*() {
+      for (const retry of [null, "for ever"]) {
+        const options = { retry } as unknown as Election.WithLeadershipOptions
+        const error = yield* Effect.flip(Election.withLeadership("a", options)(Effect.void))
+        assert.isTrue(error._tag === "InvalidArgument" && error.argument === "retry")
+      }
+      assert.lengthOf(yield* (yield* TestEtcd).leases, 0)
+    }).pipe(elections))
+
   it.effect("campaigns as often as its schedule says, counted anew in every term", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

@@ -132,6 +132,79 @@ describe("Session", () => {
       assert.strictEqual((yield* Effect.flip(own.check)).reason, "expired")
     }).pipe(scenario))
 
+  it.effect("tells everybody of its end, although who finds out is interrupted by one of them, and another throws", () =>
+    Effect.gen(function*() {
+      let nanos = 0n
+      const stalled: Clock.Clock = {
+        ...(yield* Effect.clock),
+        unsafeCurrentTimeNanos: () => nanos,
+        currentTimeNanos: Effect.sync(() => nanos),
+        sleep: () => Effect.never
+      }
+      const own = yield* Effect.withClock(session("9 seconds"), stalled)
+      yield* Effect.withClock(own.lease, stalled)
+      const told: Array<string> = []
+      own.onEnd(() => {
+        throw new Error("a listener's own")
+      })
+      const expired = yield* Effect.fork(Effect.flip(own.expired))
+      const states = yield* Effect.fork(Stream.runDrain(Stream.takeUntil(own.states, ({ _tag }) => _tag === "Expired")))
+      yield* settle
+      const body = yield* Effect.fork(Effect.gen(function*() {
+        const fiber = yield* Effect.withFiberRuntime<Fiber.RuntimeFiber<unknown, unknown>>(Effect.succeed)
+        own.onEnd(() => fiber.unsafeInterruptAsFork(fiber.id()))
+        nanos = 8_200_000_000n
+        yield* own.check
+      }))
+      own.onEnd(({ reason }) => told.push(reason))
+      assert.isTrue(Exit.isInterrupted(yield* Fiber.await(body)))
+      assert.strictEqual((yield* Fiber.join(expired)).reason, "expired")
+      yield* Fiber.join(states)
+      own.onEnd(({ reason }) => told.push(reason))
+      assert.deepStrictEqual(told, ["expired", "expired"])
+    }).pipe(scenario))
+
+  it.effect("once its time is over it stays over, although nobody has noticed, and a renewal is acknowledged", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      let nanos = 0n
+      const stalled: Clock.Clock = {
+        ...(yield* Effect.clock),
+        unsafeCurrentTimeNanos: () => nanos,
+        currentTimeNanos: Effect.sync(() => nanos),
+        sleep: () => Effect.never
+      }
+      const own = yield* Effect.withClock(session("9 seconds"), stalled)
+      yield* Effect.withClock(own.lease, stalled)
+      yield* etcd.stall()
+      nanos = 5_000_000_000n
+      const renewing = yield* Effect.fork(Effect.flip(own.renew))
+      yield* settle
+      nanos = 8_200_000_000n
+      assert.isTrue(own.isOver())
+      yield* etcd.resume
+      yield* settle
+      assert.isTrue(own.isOver())
+      assert.strictEqual((yield* Fiber.join(renewing))._tag, "SessionExpired")
+    }).pipe(scenario))
+
+  it.effect("that is closed while its lease is granted leaves none behind", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const scope = yield* Scope.make()
+      const own = yield* Scope.extend(session("9 seconds"), scope)
+      yield* etcd.stall({ streams: false, applied: true })
+      const asking = yield* Effect.fork(Effect.flip(own.lease))
+      yield* settle
+      assert.lengthOf(yield* etcd.leases, 1)
+      yield* Scope.close(scope, Exit.void)
+      yield* etcd.resume
+      yield* settle
+      const error = yield* Fiber.join(asking)
+      assert.isTrue(error._tag === "SessionExpired" && error.reason === "closed")
+      assert.lengthOf(yield* etcd.leases, 0)
+    }).pipe(scenario))
+
   it.effect("keeps a lease alive that is longer than timers reach", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

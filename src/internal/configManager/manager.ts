@@ -18,6 +18,7 @@ import { toBytes } from "../bytes.js"
 import type { Codec } from "../config/codec.js"
 import { textOf } from "../config/codec.js"
 import type { Version } from "../config/model.js"
+import { firstOf } from "../firstOf.js"
 import { pauses } from "../keyWatch.js"
 import * as Latest from "../latest.js"
 import * as Attempt from "./attempt.js"
@@ -262,9 +263,9 @@ export const make = <A, R>(
 
     /** Until there is something that is known to be etcd's, or the time is up; then the snapshot, if there is one. */
     const start = Effect.gen(function*() {
-      const reached = yield* Effect.raceFirst(
-        Effect.interruptible(Effect.asSome(Deferred.await(found))),
-        Effect.interruptible(Effect.as(Effect.sleep(settings.startTimeout), Option.none<EtcdError | undefined>()))
+      const reached = yield* firstOf(
+        Effect.asSome(Deferred.await(found)),
+        Effect.as(Effect.sleep(settings.startTimeout), Option.none<EtcdError | undefined>())
       )
       const problem = Option.match(reached, {
         onNone: () => `nothing was heard of etcd within ${Duration.format(settings.startTimeout)}`,
@@ -279,10 +280,7 @@ export const make = <A, R>(
         snapshot = { source: "snapshot", key: saved.key, version: saved.version, bytes: toBytes(saved.value) }
         wake()
         // Its turn comes late where what etcd had cannot be interrupted.
-        yield* Effect.raceFirst(
-          Effect.interruptible(Effect.exit(Deferred.await(snapshotHandled))),
-          Effect.interruptible(Effect.sleep(settings.updateTimeout))
-        )
+        yield* firstOf(Effect.exit(Deferred.await(snapshotHandled)), Effect.sleep(settings.updateTimeout))
       }
       if (problem !== undefined && !isConfirmed) {
         yield* Effect.logWarning(`${problem}: starts with ${describe(cell.get().target)}`)

@@ -16,6 +16,7 @@ import type * as Scope from "effect/Scope"
 import { open as openFile, readFile, rename, rm } from "node:fs/promises"
 import * as Path from "node:path"
 import type { Version } from "../config/model.js"
+import { firstOf } from "../firstOf.js"
 import { randomSuffix } from "../ids.js"
 
 export interface Saved {
@@ -132,11 +133,9 @@ export const open = (
       )
     }
 
-    const look = Effect.raceFirst(
-      Effect.interruptible(
-        Effect.tryPromise({ try: (signal) => readFile(file, { encoding: "utf8", signal }), catch: (cause) => cause })
-      ),
-      Effect.interruptible(Effect.delay(Effect.fail("no answer"), readTimeout))
+    const look = firstOf(
+      Effect.tryPromise({ try: (signal) => readFile(file, { encoding: "utf8", signal }), catch: (cause) => cause }),
+      Effect.delay(Effect.fail("no answer"), readTimeout)
     ).pipe(
       Effect.matchEffect({
         onFailure: (cause) =>
@@ -204,10 +203,7 @@ export const open = (
         Effect.suspend(() => {
           isClosing = true
           Deferred.unsafeDone(closing, Effect.void)
-          return Effect.raceFirst(
-            Effect.interruptible(Fiber.await(writer)),
-            Effect.interruptible(Effect.sleep(closeTimeout))
-          )
+          return firstOf(Fiber.await(writer), Effect.sleep(closeTimeout))
         }).pipe(Effect.zipRight(Fiber.interruptFork(writer)))
     )
 

@@ -7,6 +7,7 @@ import type { LockHandle } from "../../Lock.js"
 import type { LockExpired } from "../../LockError.js"
 import * as Txn from "../../Txn.js"
 import { toBytes } from "../bytes.js"
+import { firstOf } from "../firstOf.js"
 import * as LockQueue from "../lock/queue.js"
 import { traced } from "../traced.js"
 import { validateValue } from "./candidate.js"
@@ -51,7 +52,7 @@ export const make = (client: EtcdClient["Type"], name: string, held: LockHandle)
           "Election.proclaim",
           { "lock.key": name },
           // Without the loss, an etcd that does not answer would be waited for long after it.
-          Effect.raceFirst(Effect.interruptible(lost), Effect.interruptible(turns.withPermits(1)(put(value))))
+          firstOf(lost, turns.withPermits(1)(put(value)))
         )
       )
     )

@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { IDuplexStream } from "etcd3"
 import { EtcdError } from "../../EtcdError.js"
 import { classify, mayBeApplied, type Status, Statuses } from "../etcdErrors.js"
+import { firstOf } from "../firstOf.js"
 import type { DuplexStream, StreamHandlers } from "../transport.js"
 
 /** How a service client of etcd3 is called: its request is bound already. */
@@ -314,8 +315,7 @@ export const make = (anyCall: Begin<unknown>): Calls => {
         }
       )
 
-      // Interruptible each, also where the caller is not: the one that comes second has to end.
-      return Effect.raceFirst(Effect.interruptible(Deferred.await(answer)), Effect.interruptible(lateBegin)).pipe(
+      return firstOf(Deferred.await(answer), lateBegin).pipe(
         Effect.ensuring(Effect.sync(() => {
           // Nobody waits for it any more.
           if (phase === "ready" || phase === "sent") cancel?.(grpc.status.CANCELLED, "interrupted")

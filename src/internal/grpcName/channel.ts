@@ -2,6 +2,7 @@
 import * as grpc from "@grpc/grpc-js"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { firstOf } from "../firstOf.js"
 import type { SocketsOpening } from "../socketsOpening.js"
 
 type Call = grpc.experimental.CallStream
@@ -54,7 +55,7 @@ export const close = (
   Effect.suspend(() => {
     channel.close()
     sockets.end()
-    return Effect.raceFirst(Effect.interruptible(channel.quiet), Effect.interruptible(Effect.sleep(timeout)))
+    return firstOf(channel.quiet, Effect.sleep(timeout))
   }).pipe(
     Effect.ensuring(Effect.sync(() => channel.endCalls("the channel was closed")))
   )

@@ -279,7 +279,8 @@ export const make = <Info, State>(
             onTimeout: () => new LockTimeout({ kind, key: place.key, timeout })
           })
         ),
-      attempt: (place) => byEffect((own) => undeterred(own, attempt(place, own))),
+      attempt: (place) =>
+        byEffect((own) => undeterred(own, Effect.tap(attempt(place, own), ({ session }) => session.check))),
       queues
     }
   })

@@ -5,6 +5,7 @@ import * as Option from "effect/Option"
 import type { EtcdClient } from "../../EtcdClient.js"
 import { EtcdError } from "../../EtcdError.js"
 import type { Mirror } from "../../Mirror.js"
+import { firstOf } from "../firstOf.js"
 
 /**
  * Waits for something that needs the first copy. Fails with what has kept the mirror from reading, as far as that is known.
@@ -34,5 +35,5 @@ export const within = <A, E>(
       }`
     })
   })
-  return Effect.raceFirst(Effect.interruptible(waiting), Effect.interruptible(late))
+  return firstOf(waiting, late)
 }

@@ -13,6 +13,7 @@ import type { EtcdError } from "../../EtcdError.js"
 import type { Entered, EnterOptions } from "../../Session.js"
 import type { TxnRequest, TxnResponse } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
+import { firstOf } from "../firstOf.js"
 import type { Undo } from "../obligations.js"
 import type { EntryName, EntryNames } from "./entryNames.js"
 import type { Removal } from "./remover.js"
@@ -122,15 +123,11 @@ class Standing<E> implements StartedTxn, Removal {
       notify = () => resume(Effect.succeed(true))
       if (isSettled) notify()
     })
-    return Effect.raceFirst(
-      // Both can be interrupted, wherever this runs: a race waits for the one that it leaves.
-      Effect.interruptible(settling),
-      Effect.interruptible(Effect.as(Effect.sleep(patience), false))
-    ).pipe(Effect.flatMap((isSettled) => {
+    return Effect.flatMap(firstOf(settling, Effect.as(Effect.sleep(patience), false)), (isSettled) => {
       this.#endCall()
       if (!isSettled) call.cancel()
       return this.#remove(isSettled) ?? Effect.void
-    }))
+    })
   }
 
   get key(): string {

@@ -13,7 +13,7 @@ export interface EntryName {
    * way can no longer be applied.
    */
   readonly bar: string
-  /** The name is free for the next one. */
+  /** The name is free for the next one; nothing the second time, when it may be the next one's. */
   readonly giveBack: () => void
 }
 
@@ -28,6 +28,7 @@ class Name implements EntryName {
   readonly #number: number
   readonly #numbers: Array<boolean>
   readonly #gaveBack: () => void
+  #isTaken = true
 
   constructor(
     folder: string,
@@ -46,6 +47,8 @@ class Name implements EntryName {
   }
 
   giveBack(): void {
+    if (!this.#isTaken) return
+    this.#isTaken = false
     this.#numbers[this.#number] = false
     this.#gaveBack()
   }

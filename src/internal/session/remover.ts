@@ -37,8 +37,10 @@ export interface Remover {
 /** How long the caller waits for the confirmation. */
 const firstAttempt: CallOptions = { idempotent: true, timeout: Duration.millis(1_500) }
 const laterAttempts: CallOptions = { idempotent: true, timeout: Duration.seconds(5) }
-/** Repeating cannot help: the key is not ours to delete any more. */
-const isFinal = (error: EtcdError): boolean => error.reason !== "Unavailable" && error.reason !== "DeadlineExceeded"
+/** Repeating cannot help. All else may pass: space is made, a role is given back; and nobody else would delete the key. */
+const isFinal = ({ reason }: EtcdError): boolean =>
+  reason === "InvalidRequest" || reason === "TooLarge" || reason === "DuplicateKey"
+const isSilence = ({ reason }: EtcdError): boolean => reason === "Unavailable" || reason === "DeadlineExceeded"
 
 /** How a delete that etcd did not confirm goes on. */
 type OnFailure<E> = (error: EtcdError) => Effect.Effect<void, E>
@@ -112,15 +114,18 @@ interface Due {
   readonly isMoot: () => boolean
 }
 
+const pauses = Schedule.exponential("100 millis").pipe(Schedule.either(Schedule.spaced("1 second")))
+
 export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const backlog = new Set<Due>()
+    const unanswered = new Set<Due>()
+    /** Apart: they may stay for long, and tell nothing about others. */
+    const refused = new Set<Due>()
     const pending = yield* Effect.makeLatch(false)
 
     const attempt = <E>(
-      removal: Removal,
-      isMoot: () => boolean,
+      { isMoot, removal }: Due,
       options: CallOptions,
       onFailure: OnFailure<E>
     ): Effect.Effect<void, E> => {
@@ -129,34 +134,52 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
       return Effect.void
     }
 
-    const postpone = (due: Due): Effect.Effect<void> =>
+    const postpone = (due: Due, among: Set<Due>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        backlog.add(due)
+        among.add(due)
         return Effect.asVoid(pending.open)
       })
 
-    const remove: Remover["remove"] = (removal, isMoot, wait) =>
+    const remove: Remover["remove"] = (removal, isMoot, wait) => {
+      const due = { removal, isMoot }
       // Once etcd has not answered, the next callers do not wait to see the same.
-      backlog.size > 0 || !wait
-        ? postpone({ removal, isMoot })
-        : attempt(removal, isMoot, firstAttempt, () => postpone({ removal, isMoot }))
+      if (unanswered.size > 0 || !wait) return postpone(due, unanswered)
+      return attempt(due, firstAttempt, (error) =>
+        isSilence(error)
+          ? postpone(due, unanswered)
+          : Effect.zipRight(
+            Effect.logWarning(`could not delete ${removal.key} yet: ${error.message}`),
+            postpone(due, refused)
+          ))
+    }
 
+    const again = (due: Due): Effect.Effect<void> =>
+      attempt(due, laterAttempts, (error) => {
+        if (!isSilence(error) && unanswered.delete(due)) refused.add(due)
+        return Effect.fail(error)
+      }).pipe(
+        Effect.zipRight(Effect.sync(() => {
+          unanswered.delete(due)
+          refused.delete(due)
+        })),
+        Effect.ignore
+      )
+
+    /** Each is waited for: one that was left behind might be confirmed twice, and its key be somebody else's by then. */
     const work = Effect.suspend(() =>
-      Effect.forEach(Array.from(backlog), (due) =>
-        Effect.zipRight(
-          Effect.suspend(() => attempt(due.removal, due.isMoot, laterAttempts, Effect.fail)),
-          Effect.sync(() => backlog.delete(due))
-        ), { discard: true, concurrency: 16 })
+      Effect.forEach([...unanswered, ...refused], again, { discard: true, concurrency: 16 })
     )
+
+    const isDone = (): boolean => unanswered.size === 0 && refused.size === 0
 
     yield* pending.await.pipe(
       Effect.zipRight(work),
-      Effect.retry(Schedule.exponential("100 millis").pipe(Schedule.either(Schedule.spaced("1 second")))),
-      Effect.tap(() => backlog.size === 0 ? pending.close : Effect.void),
+      Effect.repeat({ until: isDone, schedule: pauses }),
+      Effect.zipRight(Effect.sync(() => isDone() ? pending.unsafeClose() : undefined)),
       Effect.forever,
       inBackground("remover"),
       Effect.forkIn(scope)
     )
 
-    return { remove, isBehind: () => backlog.size > 0 }
+    return { remove, isBehind: () => unanswered.size > 0 }
   })
