@@ -14,6 +14,7 @@ import * as EtcdClient from "./EtcdClient.js"
 import type { EtcdError } from "./EtcdError.js"
 import { InvalidArgument } from "./EtcdError.js"
 import * as InstanceId from "./InstanceId.js"
+import * as validate from "./internal/validate.js"
 import { unwrap } from "./internal/wrapped.js"
 import * as Lock from "./Lock.js"
 import * as ReadWriteLock from "./ReadWriteLock.js"
@@ -121,7 +122,9 @@ export const layerServices = (
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<Coord, InvalidArgument> =>
-  Layer.provideMerge(layerServices(options), EtcdClient.layer(options))
+  validate.isOptions(options)
+    ? Layer.provideMerge(layerServices(options), EtcdClient.layer(options))
+    : Layer.fail(validate.noOptions(options))
 
 /**
  * The same, with options from Effect's `Config`: environment variables by default.

@@ -193,6 +193,7 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<Election["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
   Effect.gen(function*() {
+    if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/elections")
@@ -221,7 +222,7 @@ export const make = (
         }),
       withLeadership: (name, options = {}) => (body) =>
         Effect.suspend(() => {
-          const problem = Candidate.badInput(name, options)
+          const problem = Candidate.badInput(name, options) ?? Candidate.badRetry(options.retry)
           if (problem !== undefined) return Effect.fail(problem)
           const win = stay.wait(placeOf(name, options), undefined)
           return Leading.lead(client, holding, name, win, body, options)
@@ -234,7 +235,7 @@ export const make = (
           )
         ),
       observe: (name) =>
-        Stream.unwrap(Effect.as(Key.validate("name", name), Leaders.follow(name, folderOf(name)))).pipe(
+        Stream.unwrap(Effect.map(Key.validate("name", name), () => Leaders.follow(name, folderOf(name)))).pipe(
           Stream.provideService(EtcdClient, client)
         )
     }

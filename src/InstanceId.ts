@@ -159,6 +159,7 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<InstanceId["Type"], InvalidArgument, EtcdClient | Sessions> =>
   Effect.gen(function*() {
+    if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/im-infra/allocators")
@@ -212,9 +213,8 @@ export const make = (
 
     const inspect: InstanceId["Type"]["inspect"] = (serviceName) =>
       Effect.withFiberRuntime((fiber) => {
-        const folder = folderOf(serviceName)
         const reading = Effect.gen(function*() {
-          yield* Key.validate("serviceName", serviceName)
+          const folder = folderOf(yield* Key.validate("serviceName", serviceName))
           const { kvs } = yield* client.range(Ids.listing(folder))
           return Ids.numbered(folder, kvs).map(({ id, kv }): TakenId => ({
             id,

@@ -7,6 +7,7 @@ import * as Either from "effect/Either"
 import { InvalidArgument } from "./EtcdError.js"
 import { toBinary } from "./internal/bytes.js"
 import * as keyRange from "./internal/keyRange.js"
+import { render } from "./internal/validate.js"
 import type { Bytes, KeyRange } from "./Txn.js"
 
 /**
@@ -50,7 +51,7 @@ const problemOf = (name: string): string | undefined => {
 const accept = (argument: string, name: string, problem: string | undefined): Either.Either<string, InvalidArgument> =>
   problem === undefined
     ? Either.right(name)
-    : Either.left(new InvalidArgument({ argument, value: String(name), problem }))
+    : Either.left(new InvalidArgument({ argument, value: render(name), problem }))
 
 /**
  * A name of one or more segments separated by slashes: no empty segment, no `.` or `..`, no control characters. So it

@@ -24,7 +24,7 @@ import { toText } from "./internal/bytes.js"
 import { aroundIfAvailable } from "./internal/lock/available.js"
 import type { Win } from "./internal/lock/holding.js"
 import * as Holding from "./internal/lock/holding.js"
-import { badInput } from "./internal/lock/input.js"
+import { badInput, onLostOf } from "./internal/lock/input.js"
 import * as LockQueue from "./internal/lock/queue.js"
 import * as Recipe from "./internal/lock/recipe.js"
 import * as Several from "./internal/lock/several.js"
@@ -285,6 +285,7 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<Lock["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
   Effect.gen(function*() {
+    if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/locks")
@@ -316,10 +317,10 @@ export const make = (
     }
 
     const withLock: Lock["Type"]["withLock"] = (key, options = {}) => (body) =>
-      holding.around("Lock.acquire", key, winning(key, options), body, options.onLost)
+      holding.around("Lock.acquire", key, winning(key, options), body, onLostOf(options))
 
     const withLockIfAvailable: Lock["Type"]["withLockIfAvailable"] = (key, options = {}) => (body) =>
-      aroundIfAvailable(holding, "Lock.tryAcquire", key, trying(key, options), body, options.onLost)
+      aroundIfAvailable(holding, "Lock.tryAcquire", key, trying(key, options), body, onLostOf(options))
 
     const several = Several.make(client, sessions, stay.queues, folderOf, owner)
 
@@ -329,14 +330,13 @@ export const make = (
     ): Either.Either<Several.Places, InvalidArgument> =>
       Either.flatMap(Several.distinct(keys), (keys) => {
         const problem = keys.map((key) => badInput("keys", key, options)).find((problem) => problem !== undefined)
+        if (problem !== undefined) return Either.left(problem)
         const { timeout, ttl = defaultTtl } = options
-        return problem === undefined
-          ? Either.right({
-            keys,
-            ttl: Duration.decode(ttl),
-            timeout: timeout === undefined ? undefined : Duration.decode(timeout)
-          })
-          : Either.left(problem)
+        return Either.right({
+          keys,
+          ttl: Duration.decode(ttl),
+          timeout: timeout === undefined ? undefined : Duration.decode(timeout)
+        })
       })
 
     const inspect: Lock["Type"]["inspect"] = (key) =>
@@ -361,7 +361,7 @@ export const make = (
       withLockIfAvailable,
       acquireAll: (keys, options = {}) => Effect.flatMap(placesOf(keys, options), several.scoped),
       withLocks: (keys, options = {}) => (body) =>
-        Effect.flatMap(placesOf(keys, options), (places) => several.around(places, body, options.onLost)),
+        Effect.flatMap(placesOf(keys, options), (places) => several.around(places, body, onLostOf(options))),
       inspect
     }
   })

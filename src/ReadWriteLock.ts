@@ -20,7 +20,7 @@ import type { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { aroundIfAvailable } from "./internal/lock/available.js"
 import type { Win } from "./internal/lock/holding.js"
 import * as Holding from "./internal/lock/holding.js"
-import { badInput } from "./internal/lock/input.js"
+import { badInput, onLostOf } from "./internal/lock/input.js"
 import * as Mode from "./internal/lock/mode.js"
 import * as QueueState from "./internal/lock/queueState.js"
 import * as Stay from "./internal/lock/stay.js"
@@ -134,6 +134,7 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<ReadWriteLock["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
   Effect.gen(function*() {
+    if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/rwlocks")
@@ -169,10 +170,10 @@ export const make = (
       holding.scoped(operation, name, trying(mode, name, options))
 
     const around = (mode: Mode.Mode): Around => (name, options = {}) => (body) =>
-      holding.around(`ReadWriteLock.${mode}`, name, winning(mode, name, options), body, options.onLost)
+      holding.around(`ReadWriteLock.${mode}`, name, winning(mode, name, options), body, onLostOf(options))
 
     const ifAvailable = (mode: Mode.Mode, operation: string): AroundIfAvailable => (name, options = {}) => (body) =>
-      aroundIfAvailable(holding, operation, name, trying(mode, name, options), body, options.onLost)
+      aroundIfAvailable(holding, operation, name, trying(mode, name, options), body, onLostOf(options))
 
     return {
       read: acquire("read"),

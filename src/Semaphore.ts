@@ -26,7 +26,7 @@ import { toText } from "./internal/bytes.js"
 import { aroundIfAvailable } from "./internal/lock/available.js"
 import type { Win } from "./internal/lock/holding.js"
 import * as Holding from "./internal/lock/holding.js"
-import { badInput } from "./internal/lock/input.js"
+import { badInput, onLostOf } from "./internal/lock/input.js"
 import * as Permits from "./internal/lock/permits.js"
 import * as QueueState from "./internal/lock/queueState.js"
 import * as Stay from "./internal/lock/stay.js"
@@ -197,6 +197,7 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<Semaphore["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
   Effect.gen(function*() {
+    if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/semaphores")
@@ -255,9 +256,9 @@ export const make = (
       acquire: (name, options) => holding.scoped("Semaphore.acquire", name, winning(name, options)),
       tryAcquire: (name, options) => holding.scoped("Semaphore.tryAcquire", name, trying(name, options)),
       withPermits: (name, options) => (body) =>
-        holding.around("Semaphore.acquire", name, winning(name, options), body, options.onLost),
+        holding.around("Semaphore.acquire", name, winning(name, options), body, onLostOf(options)),
       withPermitsIfAvailable: (name, options) => (body) =>
-        aroundIfAvailable(holding, "Semaphore.tryAcquire", name, trying(name, options), body, options.onLost),
+        aroundIfAvailable(holding, "Semaphore.tryAcquire", name, trying(name, options), body, onLostOf(options)),
       inspect
     }
   })

@@ -5,7 +5,7 @@ import * as Schedule from "effect/Schedule"
 import type { Options, Retry } from "../EtcdClient.js"
 import type { EtcdError } from "../EtcdError.js"
 import { InvalidArgument } from "../EtcdError.js"
-import { positiveDuration } from "./validate.js"
+import { isOptions, noOptions, positiveDuration, render } from "./validate.js"
 
 export interface ClientOptions {
   readonly namespace: string
@@ -32,7 +32,7 @@ const minKeepAliveMillis = 5_000
 const positiveInteger = (argument: string, value: number, least: number): Effect.Effect<number, InvalidArgument> =>
   Number.isInteger(value) && value >= least
     ? Effect.succeed(value)
-    : new InvalidArgument({ argument, value: String(value), problem: `must be a whole number of at least ${least}` })
+    : new InvalidArgument({ argument, value: render(value), problem: `must be a whole number of at least ${least}` })
 
 const exponential = (
   maxAttempts: number,
@@ -57,7 +57,7 @@ const parseRetry = (options: RetryNumbers): Effect.Effect<Schedule.Schedule<unkn
     if (!(multiplier >= 1 && multiplier < Infinity)) {
       return yield* new InvalidArgument({
         argument: "retry.multiplier",
-        value: String(multiplier),
+        value: render(multiplier),
         problem: "must be a number of at least 1"
       })
     }
@@ -96,13 +96,22 @@ const limit = (argument: string, value: number | undefined): Effect.Effect<numbe
     ? Effect.succeed(-1)
     : Number.isInteger(value) && value > 0
     ? Effect.succeed(value)
-    : new InvalidArgument({ argument, value: String(value), problem: "must be a whole number of bytes above zero" })
+    : new InvalidArgument({ argument, value: render(value), problem: "must be a whole number of bytes above zero" })
+
+/** Options within the options. */
+const group = <A>(argument: string, value: A): Effect.Effect<A, InvalidArgument> =>
+  value === undefined || isOptions(value)
+    ? Effect.succeed(value)
+    : new InvalidArgument({ argument, value: render(value), problem: "must be an object" })
 
 export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArgument> =>
   Effect.gen(function*() {
+    if (!isOptions(options)) return yield* noOptions(options)
+    const keepAlive = yield* group("keepAlive", options.keepAlive)
+    const retry = yield* group("retry", options.retry)
     const namespace = options.namespace ?? ""
     if (typeof namespace !== "string") {
-      return yield* new InvalidArgument({ argument: "namespace", value: String(namespace), problem: "must be a text" })
+      return yield* new InvalidArgument({ argument: "namespace", value: render(namespace), problem: "must be a text" })
     }
 
     if (/[\u0000-\u001f\u007f]/.test(namespace)) {
@@ -112,7 +121,7 @@ export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArg
         problem: "must not contain control characters"
       })
     }
-    const keepAliveTimeMillis = yield* millis("keepAlive.time", options.keepAlive?.time, defaults.keepAliveTimeMillis)
+    const keepAliveTimeMillis = yield* millis("keepAlive.time", keepAlive?.time, defaults.keepAliveTimeMillis)
     if (keepAliveTimeMillis < minKeepAliveMillis) {
       return yield* new InvalidArgument({
         argument: "keepAlive.time",
@@ -125,16 +134,12 @@ export const parse = (options: Options): Effect.Effect<ClientOptions, InvalidArg
       keepAliveTimeMillis,
       keepAliveTimeoutMillis: yield* millis(
         "keepAlive.timeout",
-        options.keepAlive?.timeout,
+        keepAlive?.timeout,
         defaults.keepAliveTimeoutMillis
       ),
       requestTimeoutMillis: yield* millis("requestTimeout", options.requestTimeout, defaults.requestTimeoutMillis),
       connectTimeoutMillis: yield* millis("connectTimeout", options.connectTimeout, defaults.connectTimeoutMillis),
-      retry: options.retry === undefined
-        ? defaults.retry
-        : Schedule.isSchedule(options.retry)
-        ? options.retry
-        : yield* parseRetry(options.retry),
+      retry: retry === undefined ? defaults.retry : Schedule.isSchedule(retry) ? retry : yield* parseRetry(retry),
       batch: options.batch ?? defaults.batch,
       maxReceiveBytes: yield* limit("maxReceiveBytes", options.maxReceiveBytes),
       maxSendBytes: yield* limit("maxSendBytes", options.maxSendBytes)

@@ -5,8 +5,15 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { InvalidArgument } from "../EtcdError.js"
 
-export const render = (value: Duration.DurationInput): string =>
-  typeof value === "object" ? JSON.stringify(value) : String(value)
+/** What was passed in, which may be anything where there is no compiler. */
+export const render = (value: unknown): string => {
+  if (typeof value !== "object" || value === null) return String(value)
+  try {
+    return JSON.stringify(value) ?? "an object"
+  } catch {
+    return "an object"
+  }
+}
 
 /** Whether it can hold options: what a text or a number has in their place would be passed over. */
 export const isOptions = (options: unknown): boolean => typeof options === "object" && options !== null
@@ -40,12 +47,12 @@ export const ttl = (input: Duration.DurationInput): Either.Either<Duration.Durat
 
 /** Where a service keeps its keys: begins with a slash, does not end with one. */
 export const keyPrefix = (argument: string, prefix: string): Effect.Effect<string, InvalidArgument> =>
-  /^(\/[^/\p{Cc}\p{Surrogate}]+)+$/u.test(prefix)
+  typeof prefix === "string" && /^(\/[^/\p{Cc}\p{Surrogate}]+)+$/u.test(prefix)
     ? Effect.succeed(prefix)
     : Effect.fail(
       new InvalidArgument({
         argument,
-        value: prefix,
+        value: render(prefix),
         problem: "must begin with a slash, not end with one, and contain no empty segment"
       })
     )

@@ -10,7 +10,8 @@ import * as Config from "../../src/Config.js"
 import * as ConfigLayers from "../../src/ConfigLayers.js"
 import * as Coord from "../../src/Coord.js"
 import * as Election from "../../src/Election.js"
-import { EtcdClient } from "../../src/EtcdClient.js"
+import * as EtcdClient from "../../src/EtcdClient.js"
+import type { InvalidArgument } from "../../src/EtcdError.js"
 import * as Grpc from "../../src/Grpc.js"
 import * as InstanceId from "../../src/InstanceId.js"
 import * as Lock from "../../src/Lock.js"
@@ -51,6 +52,10 @@ const names: ReadonlyArray<readonly [what: string, attempt: (name: string) => At
 const others: ReadonlyArray<readonly [what: string, attempt: () => Attempt, argument: string]> = [
   ["a time in place of options", () => Lock.acquire("a", untyped("10 seconds")), "options"],
   ["a text in place of keys", () => Lock.withLocks(untyped("jobs"))(Effect.void), "keys"],
+  ["null in place of a lock's options", () => Lock.withLock("a", untyped(null))(Effect.void), "options"],
+  ["the same of a try", () => Lock.withLockIfAvailable("a", untyped(null))(Effect.void), "options"],
+  ["the same of several", () => Lock.withLocks(["a", "b"], untyped(null))(Effect.void), "options"],
+  ["the same of several in a scope", () => Lock.acquireAll(["a", "b"], untyped(null)), "options"],
   ["another onLost", () => Lock.withLock("a", { onLost: untyped("leave") })(Effect.void), "onLost"],
   ["a semaphore without options", () => Semaphore.acquire("a", untyped(undefined)), "options"],
   ["an instance ID without options", () => InstanceId.allocate("a", untyped(undefined)), "options"],
@@ -67,7 +72,7 @@ describe("what JavaScript lets pass", () => {
   it.scoped("is refused where a name should be", () =>
     Effect.gen(function*() {
       for (const [what, attempt, argument] of names) {
-        for (const name of [undefined, null, 5, {}]) {
+        for (const name of [undefined, null, 5, {}, Object.create(null), [Symbol("s")]]) {
           const error = yield* Effect.flip(attempt(untyped(name)))
           assert.deepEqual([error._tag, error.argument], ["InvalidArgument", argument], `${what} of ${typeof name}`)
         }
@@ -80,7 +85,7 @@ describe("what JavaScript lets pass", () => {
         const error = yield* Effect.flip(attempt())
         assert.deepEqual([error._tag, error.argument], ["InvalidArgument", argument], what)
       }
-      const etcd = yield* EtcdClient
+      const etcd = yield* EtcdClient.EtcdClient
       assert.strictEqual((yield* etcd.range({ key: "\0", rangeEnd: "\0" })).header.revision, 1n)
     }).pipe(Effect.provide(Coord.layerMemory)))
 
@@ -125,5 +130,27 @@ describe("an option of the whole", () => {
       assert.strictEqual((yield* refused({ endpoints: untyped(2379) })).argument, "endpoints")
       assert.strictEqual((yield* refused({ endpoints: untyped([2379]) })).argument, "endpoints")
       assert.strictEqual((yield* refused({ namespace: untyped(5) })).argument, "namespace")
+      assert.strictEqual((yield* refused({ retry: untyped(5) })).argument, "retry")
+      assert.strictEqual((yield* refused({ retry: { maxAttempts: untyped({}) } })).argument, "retry.maxAttempts")
+      assert.strictEqual((yield* refused({ keepAlive: untyped(5) })).argument, "keepAlive")
     }))
+
+  it.scoped("is refused where there are none, by each service", () =>
+    Effect.gen(function*() {
+      const layers: ReadonlyArray<(options: never) => Layer.Layer<never, InvalidArgument, Coord.Coord>> = [
+        Coord.layer,
+        EtcdClient.layer,
+        Lock.layer,
+        Semaphore.layer,
+        ReadWriteLock.layer,
+        Election.layer,
+        InstanceId.layer,
+        Registry.layer,
+        Config.layer
+      ]
+      for (const layer of layers) {
+        const error = yield* Effect.flip(Layer.build(layer(untyped(null))))
+        assert.strictEqual(error.argument, "options")
+      }
+    }).pipe(Effect.provide(Coord.layerMemory)))
 })

@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { AcquireOptions } from "../../src/Lock.js"
+import type { AcquireOptions, WithLockOptions } from "../../src/Lock.js"
 import * as ReadWriteLock from "../../src/ReadWriteLock.js"
 import { TestEtcd } from "../../src/testing.js"
 import { eventually, keys, pass, process, scenario, settle, text, whileTimePasses } from "../support/memory.js"
@@ -262,6 +262,12 @@ describe("ReadWriteLock", () => {
       for (const error of errors) assert.isTrue(error._tag === "InvalidArgument" && error.argument === "name")
       const ttl = yield* Effect.flip(Effect.scoped(ReadWriteLock.write("a", { ttl: 0 })))
       assert.isTrue(ttl._tag === "InvalidArgument" && ttl.argument === "ttl")
+      const none = null as unknown as WithLockOptions
+      const missing = yield* Effect.all([
+        Effect.flip(ReadWriteLock.withRead("a", none)(Effect.void)),
+        Effect.flip(ReadWriteLock.withWriteIfAvailable("a", none)(Effect.void))
+      ])
+      for (const error of missing) assert.isTrue(error._tag === "InvalidArgument" && error.argument === "options")
       assert.deepStrictEqual(yield* (yield* TestEtcd).snapshot, [])
     }).pipe(withLocks, scenario))
 })

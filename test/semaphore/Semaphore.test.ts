@@ -221,6 +221,24 @@ describe("acquire", () => {
   }
 })
 
+describe("without options", () => {
+  it.effect("is refused, however it is called", () =>
+    Effect.gen(function*() {
+      for (const missing of [undefined, null]) {
+        const options = missing as unknown as Semaphore.AcquireOptions
+        const errors = yield* Effect.all([
+          Effect.flip(Effect.scoped(Semaphore.acquire("a", options))),
+          Effect.flip(Effect.scoped(Semaphore.tryAcquire("a", options))),
+          Effect.flip(Semaphore.withPermits("a", options)(Effect.void)),
+          Effect.flip(Semaphore.withPermitsIfAvailable("a", options)(Effect.void))
+        ])
+        for (const error of errors) {
+          assert.isTrue(error._tag === "InvalidArgument" && error.argument === "options")
+        }
+      }
+    }).pipe(withSemaphores, scenario))
+})
+
 describe("the limit", () => {
   it.effect("is refused when others say another, and nothing is left behind", () =>
     Effect.gen(function*() {

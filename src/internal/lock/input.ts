@@ -9,9 +9,12 @@ import * as validate from "../validate.js"
 const badOnLost = (onLost: unknown): InvalidArgument | undefined =>
   onLost === undefined || onLost === "wait" || onLost === "abandon" ? undefined : new InvalidArgument({
     argument: "onLost",
-    value: String(onLost),
+    value: validate.render(onLost),
     problem: "must be wait or abandon"
   })
+
+/** Where there is no compiler the options may be missing: they are refused when they are used. */
+export const onLostOf = <A>(options: { readonly onLost?: A } | null | undefined): A | undefined => options?.onLost
 
 /** @param argument what the error calls the name */
 export const badInput = (

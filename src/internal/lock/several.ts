@@ -116,14 +116,17 @@ const combine = (
   const makeLock = (scope?: Scope.CloseableScope): LocksHandle => {
     const locks = all.map(({ lock }) => lock())
     const [{ fencingToken, renew, ttl }] = locks
+    const guards = locks.map(({ guard }) => guard)
+    // They share a lease, and that may live on when one of them is lost.
+    const allHeld = Effect.forEach(guards, ({ check }) => check, { discard: true })
     return {
       keys,
       etcdKeys: entries.map(({ key }) => key),
       fencingToken,
-      guards: locks.map(({ guard }) => guard),
+      guards,
       lost: Effect.async((resume) => Effect.sync(onLost((error) => resume(Effect.fail(error))))),
-      ttl,
-      renew,
+      ttl: Effect.zipRight(allHeld, ttl),
+      renew: Effect.zipRight(allHeld, renew),
       isExpired: Effect.map(
         Effect.forEach(locks, ({ isExpired }) => isExpired, { concurrency: "unbounded" }),
         (expired) => expired.includes(true)
