@@ -126,18 +126,29 @@ const defaults: grpc.ChannelOptions = {
 }
 
 const refuse = (argument: string, value: unknown, problem: string): InvalidArgument =>
-  new InvalidArgument({ argument, value: String(value), problem })
+  new InvalidArgument({ argument, value: validate.render(value), problem })
+
+const checkObjects = (options: ConnectionOptions): Effect.Effect<void, InvalidArgument> => {
+  if (!validate.isOptions(options)) return validate.noOptions(options)
+  for (const name of ["tls", "credentials", "serviceConfig", "channelOptions"] as const) {
+    const value = options[name]
+    if (value !== undefined && !validate.isOptions(value)) return refuse(name, value, "must be an object")
+  }
+  return Effect.void
+}
 
 const checkPolicy = (options: ConnectionOptions): Effect.Effect<Policy, InvalidArgument> =>
   Effect.gen(function*() {
     const { minReadyInZone, policy = "weighted", zone } = options
-    if (!Object.hasOwn(balancers, policy)) {
+    if (typeof policy !== "string" || !Object.hasOwn(balancers, policy)) {
       return yield* refuse("policy", policy, `must be one of ${Object.keys(balancers).join(", ")}`)
     }
     if (zone !== undefined && policy !== "weighted") {
       return yield* refuse("zone", zone, "zones need the policy weighted")
     }
-    if (zone === "") return yield* refuse("zone", zone, "must not be empty")
+    if (zone !== undefined && (typeof zone !== "string" || zone === "")) {
+      return yield* refuse("zone", zone, "must be a text that is not empty")
+    }
     if (minReadyInZone !== undefined && !(Number.isInteger(minReadyInZone) && minReadyInZone > 0)) {
       return yield* refuse("minReadyInZone", minReadyInZone, "must be an integer above zero")
     }
@@ -151,7 +162,12 @@ const makeTls = ({ credentials, tls }: ConnectionOptions): Effect.Effect<grpc.Ch
   if (credentials !== undefined && tls !== undefined) {
     return new InvalidArgument({ argument: "credentials", problem: "give either tls or credentials" })
   }
-  if (credentials !== undefined) return Effect.succeed(credentials)
+  if (credentials !== undefined) {
+    // As grpc-js itself wants them.
+    return credentials instanceof grpc.ChannelCredentials
+      ? Effect.succeed(credentials)
+      : new InvalidArgument({ argument: "credentials", problem: "must be ChannelCredentials of @grpc/grpc-js" })
+  }
   return tls === undefined ? Effect.succeed(grpc.credentials.createInsecure()) : makeCredentials(tls)
 }
 
@@ -175,6 +191,7 @@ export const getConnection = (
   options: ConnectionOptions = {}
 ): Effect.Effect<grpc.ChannelInterface, InvalidArgument, Registry | Scope.Scope> =>
   Effect.gen(function*() {
+    yield* checkObjects(options)
     const registry = yield* Registry
     const policy = yield* checkPolicy(options)
     const connectTimeout = yield* validate.positiveDuration(
@@ -233,11 +250,14 @@ export const client = <C>(
   name: string,
   options: ClientOptions = {}
 ): Effect.Effect<C, InvalidArgument, Registry | Scope.Scope> =>
-  Effect.map(
-    getConnection(name, options),
-    (channel) =>
-      new Client(channel.getTarget(), grpc.credentials.createInsecure(), {
-        channelOverride: channel,
-        ...(options.interceptors === undefined ? {} : { interceptors: Array.from(options.interceptors) })
-      })
-  )
+  Effect.gen(function*() {
+    if (typeof Client !== "function") return yield* refuse("Client", Client, "must be the constructor of a client")
+    yield* checkObjects(options)
+    const { interceptors = [] } = options
+    if (!Array.isArray(interceptors)) return yield* refuse("interceptors", interceptors, "must be an array")
+    const channel = yield* getConnection(name, options)
+    return new Client(channel.getTarget(), grpc.credentials.createInsecure(), {
+      channelOverride: channel,
+      ...(interceptors.length === 0 ? {} : { interceptors: Array.from(interceptors) })
+    })
+  })

@@ -117,7 +117,7 @@ const oneOf = <A extends string>(
   const all = Array.from(allowed)
   return all.includes(value)
     ? Effect.succeed(value)
-    : new InvalidArgument({ argument, value: String(value), problem: `must be one of ${all.join(", ")}` })
+    : new InvalidArgument({ argument, value: validate.render(value), problem: `must be one of ${all.join(", ")}` })
 }
 
 const nanosOf = (argument: string, input: Duration.DurationInput): Effect.Effect<bigint, InvalidArgument> =>
@@ -128,20 +128,35 @@ const nanosOf = (argument: string, input: Duration.DurationInput): Effect.Effect
 
 const safeMethods: ReadonlyArray<HttpMethod.HttpMethod> = ["GET", "HEAD", "OPTIONS"]
 
+const parseMethods = (
+  methods: ReadonlyArray<HttpMethod.HttpMethod>
+): Effect.Effect<ReadonlySet<HttpMethod.HttpMethod>, InvalidArgument> =>
+  Array.isArray(methods)
+    ? Effect.map(
+      Effect.forEach(methods, (method) => oneOf<HttpMethod.HttpMethod>("repeatMethods", method, HttpMethod.all)),
+      (methods) => new Set(methods)
+    )
+    : new InvalidArgument({
+      argument: "repeatMethods",
+      value: validate.render(methods),
+      problem: "must be an array of methods"
+    })
+
 const parse = (options: Options) =>
   Effect.all({
     policy: oneOf("policy", options.policy ?? "weighted", Instances.policies),
     protocol: oneOf("protocol", options.protocol ?? "http", ["http", "https"]),
-    repeatMethods: Effect.forEach(
-      options.repeatMethods ?? safeMethods,
-      (method) => oneOf<HttpMethod.HttpMethod>("repeatMethods", method, HttpMethod.all)
-    ).pipe(Effect.map((methods) => new Set(methods))),
+    repeatMethods: parseMethods(options.repeatMethods ?? safeMethods),
     pause: nanosOf("pause", options.pause ?? "1 second"),
     maxPause: nanosOf("maxPause", options.maxPause ?? "30 seconds"),
     listTimeout: validate.positiveDuration("listTimeout", options.listTimeout ?? "5 seconds"),
-    zone: options.zone === ""
-      ? new InvalidArgument({ argument: "zone", value: "", problem: "must not be empty; leave it out for no zone" })
-      : Effect.succeed(options.zone),
+    zone: options.zone === undefined || typeof options.zone === "string" && options.zone !== ""
+      ? Effect.succeed(options.zone)
+      : new InvalidArgument({
+        argument: "zone",
+        value: validate.render(options.zone),
+        problem: "must be a text that is not empty; leave it out for no zone"
+      }),
     basePath: Address.parseBasePath(options.basePath ?? "")
   })
 
@@ -199,6 +214,7 @@ export const httpClient = (
   options: Options = {}
 ): Effect.Effect<HttpClient.HttpClient, InvalidArgument, Registry | HttpClient.HttpClient | Scope.Scope> =>
   Effect.gen(function*() {
+    if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const { basePath, listTimeout, maxPause, pause, policy, protocol, repeatMethods, zone } = yield* parse(options)
     const client = yield* HttpClient.HttpClient
     const registry = yield* Registry

@@ -232,8 +232,8 @@ const copiesIdle = Duration.seconds(30)
 const freshnessInterval = Duration.seconds(5)
 
 /**
- * The registry over the client and the sessions of its context. Closing the scope ends the local copies; registrations
- * end with their own scopes.
+ * The registry over the client and the sessions of its context. Closing the scope ends the local copies, and unregisters
+ * what is still registered.
  *
  * @since 0.1.0
  * @category constructors
@@ -242,6 +242,7 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<Registry["Type"], InvalidArgument, EtcdClient | Sessions | Scope.Scope> =>
   Effect.gen(function*() {
+    if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const layout = yield* Layouts.make(options.format ?? "coord", options.prefix)
     const grace = yield* Input.pause("grace", options.grace ?? defaultGrace)
     const client = yield* EtcdClient
@@ -311,7 +312,7 @@ export const make = (
         const { id, name } = service
         const key = layout.key(name, id)
         const parent = yield* Effect.scope
-        let atOnce = false
+        let drains = false
         return yield* Effect.uninterruptibleMask((restore) =>
           Effect.gen(function*() {
             const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
@@ -326,7 +327,7 @@ export const make = (
               background,
               isHeld: (lease) => keepersOf(key).some(({ holds }) => holds(lease)),
               unregister: Effect.uninterruptible(Effect.suspend(() => {
-                atOnce = true
+                drains = false
                 return Scope.close(scope, Exit.void)
               }))
             })
@@ -336,14 +337,15 @@ export const make = (
               scope,
               Effect.zipRight(keeper.close, Effect.sync(() => forget(key, keeper)))
             )
+            if (Duration.toMillis(drain) > 0) {
+              yield* Scope.addFinalizer(scope, Effect.suspend(() => drains ? drained(keeper, drain) : Effect.void))
+            }
             yield* restore(keeper.first).pipe(
               Effect.withSpan("Registry.register", { attributes: { name, id }, captureStackTrace: false }),
               Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
             )
             yield* keeper.keep
-            if (Duration.toMillis(drain) > 0) {
-              yield* Scope.addFinalizer(scope, Effect.suspend(() => atOnce ? Effect.void : drained(keeper, drain)))
-            }
+            drains = true
             return keeper.registration
           })
         ).pipe(
@@ -351,6 +353,9 @@ export const make = (
           Effect.provide(own)
         )
       })
+
+    const end = (some: ReadonlyArray<Keeper>): Effect.Effect<void> =>
+      Effect.forEach(some, ({ registration }) => registration.unregister, { concurrency: "unbounded", discard: true })
 
     /** Deletes the entry that is there now; one that comes later is not touched, however often this is sent. */
     const removeEntry = (key: string | Uint8Array): Effect.Effect<boolean, EtcdError> =>
@@ -384,14 +389,11 @@ export const make = (
       Effect.gen(function*() {
         yield* Key.validateSegment("id", id)
         if (name !== undefined) yield* Key.validate("name", name)
-        const registrations = Array.from(keepers.values())
-          .flatMap((same) => same.map(({ registration }) => registration))
-          .filter(({ service }) => service.id === id && (name === undefined || service.name === name))
-        yield* Effect.forEach(registrations, (registration) => registration.unregister, {
-          concurrency: "unbounded",
-          discard: true
-        })
-        if (registrations.length > 0) return
+        const own = Array.from(keepers.values()).flat().filter(({ registration: { service } }) =>
+          service.id === id && (name === undefined || service.name === name)
+        )
+        yield* end(own)
+        if (own.length > 0) return
         const keys = name === undefined
           ? (yield* allKeys).filter((entry) => entry.id === id).map(({ key }) => key)
           : [layout.key(name, id)]
@@ -422,6 +424,9 @@ export const make = (
 
     const follow = (name: string): Effect.Effect<Copy.Copy, InvalidArgument, Scope.Scope> =>
       Effect.flatMap(Key.validate("name", name), (valid) => RcMap.get(copies, valid))
+
+    // What outlives this would be kept by nobody.
+    yield* Effect.addFinalizer(() => end(Array.from(keepers.values()).flat()))
 
     return {
       register,
@@ -457,7 +462,11 @@ export const layerService = (
   service: model.ServiceInput,
   options: RegisterOptions = {}
 ): Layer.Layer<never, InvalidArgument | EtcdError, Registry> =>
-  Layer.scopedDiscard(register(service, { ...options, drain: options.drain ?? defaultDrain }))
+  Layer.scopedDiscard(
+    validate.isOptions(options)
+      ? register(service, { ...options, drain: options.drain ?? defaultDrain })
+      : validate.noOptions(options)
+  )
 
 /**
  * `register` of the context's {@link Registry}.

@@ -1,9 +1,15 @@
 /** The local copy that balancers read, and what it makes of accidents. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Copy from "../../src/internal/registry/copy.js"
+import * as Entry from "../../src/internal/registry/entry.js"
+import * as Key from "../../src/Key.js"
+import * as Mirror from "../../src/Mirror.js"
 import * as Registry from "../../src/Registry.js"
 import * as Session from "../../src/Session.js"
 import * as TestEtcd from "../../src/testing.js"
@@ -48,6 +54,39 @@ const history = (followed: Registry.Followed): ReadonlyArray<string | undefined>
 }
 
 describe("a followed service", () => {
+  test(
+    "never goes back: who looked before a change and had to wait does not bring the old list back",
+    Effect.gen(function*() {
+      const { client } = yield* Backend
+      yield* Effect.gen(function*() {
+        yield* put("a")
+        const mirror = yield* Mirror.make(Key.prefix("/services/user/"))
+        const { folder } = yield* Entry.layout("/services")
+        // A fibre may have to let others go first between any two steps.
+        let waiting: Effect.Latch | undefined
+        const snapshot = Effect.flatMap(mirror.snapshot, (snapshot) => {
+          const latch = waiting
+          waiting = undefined
+          return latch === undefined ? Effect.succeed(snapshot) : Effect.as(latch.await, snapshot)
+        })
+        const copy = yield* Copy.make(folder("user"), { ...mirror, snapshot }, Duration.zero)
+        yield* copy.ready
+        yield* settle
+        const shown = history(copy)
+        const latch = waiting = yield* Effect.makeLatch(false)
+        const looking = yield* Effect.fork(copy.instances)
+        yield* settle
+        yield* put("b")
+        yield* settle
+        yield* latch.open
+        const seen = yield* Fiber.join(looking)
+        assert.deepStrictEqual(seen.map(({ id }) => id), ["a", "b"])
+        assert.deepStrictEqual(shown, ["a,b"])
+        assert.strictEqual(ids(copy), "a,b")
+      }).pipe(Effect.provide(client))
+    })
+  )
+
   test(
     "is at hand without an effect, from the first read on",
     Effect.gen(function*() {

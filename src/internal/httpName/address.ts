@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import { InvalidArgument } from "../../EtcdError.js"
 import type { ServiceInfo } from "../../Registry.js"
 import { hostAndPort } from "../registry/address.js"
+import { render } from "../validate.js"
 
 /** `http://10.0.0.7:8080` */
 export const origin = (protocol: "http" | "https", service: ServiceInfo): string =>
@@ -38,5 +39,5 @@ export const parseBasePath = (
   typeof basePath === "function"
     ? Effect.succeed(basePath)
     : typeof basePath !== "string" || /[?#\s]/.test(basePath)
-    ? new InvalidArgument({ argument: "basePath", value: String(basePath), problem: "must be a path, without ? and #" })
+    ? new InvalidArgument({ argument: "basePath", value: render(basePath), problem: "must be a path, without ? and #" })
     : Effect.succeed(() => basePath)

@@ -120,11 +120,14 @@ export const make = (
       tellListeners()
     }
 
+    /** Nothing new, or overtaken: who took it may have had to wait since. */
+    const isKnown = ({ entries, epoch, revision }: Snapshot): boolean =>
+      absorbed !== undefined && (epoch < absorbed.epoch ||
+        epoch === absorbed.epoch && (revision < absorbed.revision || entries === absorbed.entries))
+
     /** Whether something is kept from now on that etcd has no more. */
     const absorb = (snapshot: Snapshot): boolean => {
-      if (absorbed !== undefined && absorbed.entries === snapshot.entries && absorbed.epoch === snapshot.epoch) {
-        return false
-      }
+      if (isKnown(snapshot)) return false
       const lostData = absorbed !== undefined && absorbed.epoch !== snapshot.epoch
       absorbed = snapshot
       const there = new Map<string, ServiceInfo>()

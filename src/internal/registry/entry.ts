@@ -58,8 +58,6 @@ export const decode = (value: Uint8Array): Either.Either<ServiceInfo, string> =>
 
 const decodeInput = Schema.decodeUnknownEither(ServiceInfo)
 
-const render = (value: unknown): string => typeof value === "string" ? value : JSON.stringify(value) ?? String(value)
-
 const at = (input: unknown, path: ReadonlyArray<PropertyKey>): unknown =>
   path.reduce<unknown>(
     (value, key) => typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined,
@@ -77,7 +75,7 @@ export const validateService = (
       const { message, path } = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
       const problem = message.startsWith("Expected") ? `e${message.slice(1)}` : message
       return Effect.fail(
-        new InvalidArgument({ argument: named(path), value: render(at(input, path)), problem })
+        new InvalidArgument({ argument: named(path), value: validate.render(at(input, path)), problem })
       )
     },
     onRight: (service) =>
@@ -86,7 +84,7 @@ export const validateService = (
         yield* Key.validate(named(["name"]), service.name)
         let { metadata } = service
         if (input.weight !== undefined) {
-          metadata = yield* Traits.withWeight(metadata, named(["weight"]), input.weight)
+          metadata = Traits.withWeight(metadata, yield* Traits.checkWeight(named(["weight"]), input.weight))
         }
         if (input.zone !== undefined) metadata = yield* Traits.withZone(metadata, named(["zone"]), input.zone)
         return metadata === service.metadata ? service : { ...service, metadata }

@@ -18,10 +18,10 @@ import type { Listener, SessionStates } from "./sessionStates.js"
 /** What stands under the key, as far as a put needs to know it. */
 export type There = Pick<KeyValue, "lease" | "modRevision" | "value">
 
-/** A put that was carried out, or what stood there in place of what was expected. */
+/** A put that was carried out, or what stood there in place of what was expected; `revision` is etcd's then, before the put. */
 export type Outcome =
-  | { readonly _tag: "Put"; readonly lease: bigint; readonly modRevision: bigint }
-  | { readonly _tag: "Found"; readonly lease: bigint; readonly found: KeyValue | undefined }
+  | { readonly _tag: "Put"; readonly lease: bigint; readonly revision: bigint; readonly modRevision: bigint }
+  | { readonly _tag: "Found"; readonly lease: bigint; readonly revision: bigint; readonly found: KeyValue | undefined }
 
 export interface Holder {
   /**
@@ -202,10 +202,11 @@ export const make = (options: Options): Effect.Effect<Holder, never, EtcdClient 
               for (const other of Array.from(written.keys())) {
                 if (other !== lease) written.delete(other)
               }
-              return { _tag: "Put", lease, modRevision: header.revision }
+              return { _tag: "Put", lease, revision: header.revision - 1n, modRevision: header.revision }
             }
             const [answer] = responses
-            return { _tag: "Found", lease, found: answer._tag === "Range" ? answer.response.kvs[0] : undefined }
+            const found = answer._tag === "Range" ? answer.response.kvs[0] : undefined
+            return { _tag: "Found", lease, revision: header.revision, found }
           })
         )
       })

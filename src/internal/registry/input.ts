@@ -11,11 +11,11 @@ export const pause = (
   input: Duration.DurationInput
 ): Either.Either<Duration.Duration, InvalidArgument> => {
   const duration = Duration.decodeUnknown(input)
-  // Negative ones become zero in `Duration`.
-  const negative = typeof input === "number" || typeof input === "bigint"
-    ? input < 0
-    : typeof input === "string" && input.trim().startsWith("-")
-  return Option.isSome(duration) && Duration.isFinite(duration.value) && !negative
+  // Negative ones, and what is no number, become zero in `Duration`.
+  const isSensible = typeof input === "number" || typeof input === "bigint"
+    ? input >= 0
+    : typeof input !== "string" || !input.trim().startsWith("-")
+  return Option.isSome(duration) && Duration.isFinite(duration.value) && isSensible
     ? Either.right(duration.value)
     : Either.left(new InvalidArgument({ argument, value: render(input), problem: "must be a duration, zero or more" }))
 }

@@ -16,19 +16,21 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import type { EtcdClient } from "../../EtcdClient.js"
-import type { EtcdError } from "../../EtcdError.js"
+import type { EtcdError, EtcdErrorReason } from "../../EtcdError.js"
+import { InvalidArgument } from "../../EtcdError.js"
 import * as Mirror from "../../Mirror.js"
 import type { Sessions, SessionState } from "../../Session.js"
 import { inBackground } from "../background.js"
 import { toBytes, toText } from "../bytes.js"
 import { leaseHex } from "../ids.js"
+import * as validate from "../validate.js"
 import type { Layout } from "./entry.js"
 import * as Entry from "./entry.js"
 import type { There } from "./holder.js"
 import * as Holder from "./holder.js"
 import type { Registration, RegistrationStatus, ServiceInfo } from "./model.js"
 import { NotFound } from "./model.js"
-import type { OwnEntries, OwnEntry } from "./ownEntries.js"
+import type { OwnEntries, OwnEntry, Seen } from "./ownEntries.js"
 import * as StatusCell from "./statusCell.js"
 import * as Traits from "./traits.js"
 import type { Workers } from "./workers.js"
@@ -70,11 +72,38 @@ interface Own extends There {
   readonly atNanos: bigint
 }
 
+type Metadata = ServiceInfo["metadata"]
+
+/** Why the entry may not be there as it should. */
+interface Problem {
+  readonly sinceMillis: number
+  readonly reason: string
+}
+
+type Kind = "lost" | "away" | EtcdErrorReason
+
+/** The same for all: there are thousands, and most are never in trouble. */
+const nothing: ReadonlyArray<Kind> = []
+
 /** An entry that is lost sooner than this after it was put is put back more and more slowly. */
 const steadyNanos = 1_000_000_000n
 
 const clampMillis = (millis: number, least: number, most: number): Duration.Duration =>
-  Duration.millis(Math.min(most, Math.max(least, millis)))
+  Duration.millis(Math.min(most, Math.max(least, Math.floor(millis))))
+
+/** etcd cannot be asked, and why does not matter: attempts under one outage fail in one way and the other by turns. */
+const isAway = ({ reason }: EtcdError): boolean => reason === "Unavailable" || reason === "DeadlineExceeded"
+
+/**
+ * The epoch of a put before which etcd was at this revision. Where the mirror had come further before that was sent, etcd has
+ * begun a new history, and the mirror has not noticed.
+ */
+const epochOf = (revision: bigint, before: Seen | undefined, after: Seen | undefined): number => {
+  if (after === undefined) return 0
+  const { mirror, snapshot: { epoch } } = after
+  const isNew = before?.mirror === mirror && before.snapshot.epoch === epoch && revision < before.snapshot.revision
+  return isNew ? epoch + 1 : epoch
+}
 
 const sameStatus = (a: RegistrationStatus, b: RegistrationStatus): boolean =>
   a._tag === "Registered"
@@ -107,8 +136,10 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     let own: Own | undefined
     let entry: OwnEntry | undefined
     let replaced: (RegistrationStatus & { readonly _tag: "Replaced" }) | undefined
-    let trouble: { readonly sinceMillis: number; readonly reason: string } | undefined
-    let disconnected: { readonly sinceMillis: number; readonly reason: string } | undefined
+    let trouble: Problem | undefined
+    let disconnected: Problem | undefined
+    /** What was told of the present trouble. */
+    let told = nothing
     let waiting: ReadonlyArray<
       { readonly version: number; readonly done: Deferred.Deferred<void, EtcdError | NotFound> }
     > = []
@@ -120,6 +151,19 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
       if (problem !== undefined) status.set({ _tag: "Reconnecting", ...problem })
       else if (replaced !== undefined) status.set(replaced)
       else if (own !== undefined) status.set({ _tag: "Registered", lease: own.lease })
+    }
+
+    /** Each kind of trouble is told once until it is over, however many attempts fail. */
+    const troubled = (kind: Kind, reason: string): void => {
+      if (told.includes(kind)) return
+      told = [...told, kind]
+      trouble = { sinceMillis: trouble?.sinceMillis ?? disconnected?.sinceMillis ?? now(), reason }
+      publish()
+    }
+
+    const untroubled = (): void => {
+      trouble = undefined
+      told = nothing
     }
 
     /** Tells the updates up to a version how they ended. */
@@ -147,11 +191,12 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
       const { mirror, snapshot: { entries, epoch, revision } } = seen
       // What a mirror shows first is of the time of the put.
       if (own !== undefined && own.mirror !== mirror) own = { ...own, mirror, epoch }
-      const isBehind = own !== undefined && revision < own.modRevision && own.epoch === epoch
+      const isBehind = own !== undefined &&
+        (epoch < own.epoch || epoch === own.epoch && revision < own.modRevision)
       return isBehind ? own : Option.getOrUndefined(HashMap.get(entries, Mirror.indexKey(key)))
     }
 
-    const registered = (target: Desired, lease: bigint, modRevision: bigint): Effect.Effect<void> =>
+    const registered = (target: Desired, lease: bigint, modRevision: bigint, epoch: number): Effect.Effect<void> =>
       Effect.suspend(() => {
         own = {
           lease,
@@ -159,11 +204,11 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
           value: toBytes(target.value),
           text: target.value,
           mirror: entry?.seen()?.mirror,
-          epoch: entry?.seen()?.snapshot.epoch ?? 0,
+          epoch,
           atNanos: clock.unsafeCurrentTimeNanos()
         }
         accepted = target
-        trouble = undefined
+        untroubled()
         disconnected = undefined
         replaced = undefined
         publish()
@@ -173,7 +218,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     const giveWay = ({ lease, value }: There): Effect.Effect<void> =>
       Effect.suspend(() => {
         own = undefined
-        trouble = undefined
+        untroubled()
         const news = replaced?.lease !== lease
         if (news) {
           replaced = {
@@ -193,14 +238,18 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     const reconcile = (target: Desired, there: There | undefined, takeOver: boolean): Effect.Effect<void, EtcdError> =>
       Effect.suspend(() => {
         if (!takeOver && there !== undefined && there.lease !== 0n && !holder.owns(there.lease)) return giveWay(there)
+        const before = entry?.seen()
         return Effect.flatMap(
           holder.put(there, target.value, takeOver ? undefined : callTimeout),
           (outcome) => {
-            if (outcome._tag === "Put") return registered(target, outcome.lease, outcome.modRevision)
+            const epoch = epochOf(outcome.revision, before, entry?.seen())
+            if (outcome._tag === "Put") return registered(target, outcome.lease, outcome.modRevision, epoch)
             const { found, lease } = outcome
             const leased = found !== undefined && found.lease === lease
             // An earlier sending, whose answer was lost.
-            if (leased && toText(found.value) === target.value) return registered(target, lease, found.modRevision)
+            if (leased && toText(found.value) === target.value) {
+              return registered(target, lease, found.modRevision, epoch)
+            }
             return Effect.zipRight(
               // The shared lease, but not this registration's value: another one of this process has the id.
               leased && takeOver ? holder.separate : Effect.void,
@@ -215,10 +264,10 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
 
     const lost = (reason: string): Effect.Effect<void> =>
       Effect.suspend(() => {
-        if (own === undefined || trouble !== undefined) return Effect.void
+        if (own === undefined || told.includes("lost")) return Effect.void
         quickLosses = clock.unsafeCurrentTimeNanos() - own.atNanos < steadyNanos ? quickLosses + 1 : 0
-        trouble = { sinceMillis: disconnected?.sinceMillis ?? now(), reason }
-        publish()
+        if (disconnected !== undefined) told = [...told, "away"]
+        troubled("lost", disconnected === undefined ? reason : `${reason}: ${disconnected.reason}`)
         return Effect.logWarning(`registration lost, registering again: ${reason}`).pipe(
           Effect.zipRight(
             quickLosses < 2
@@ -235,7 +284,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
           const reliable = yield* holder.relies(own.lease)
           const unchanged = there?.modRevision === own.modRevision && there.lease === own.lease
           if (reliable && unchanged && own.text === target.value) {
-            trouble = undefined
+            untroubled()
             return publish()
           }
           if (!reliable) yield* lost("the lease is over")
@@ -251,14 +300,14 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     const failed = (target: Desired, error: EtcdError): Effect.Effect<void> =>
       Effect.suspend(() => {
         const useless = error.reason === "TooLarge" || error.reason === "InvalidRequest"
-        const told = answer(target.version, Effect.fail(error))
+        const answered = answer(target.version, Effect.fail(error))
         if (useless && target !== accepted) {
           if (target === desired) desired = accepted
-          return told
+          return answered
         }
-        trouble = { sinceMillis: trouble?.sinceMillis ?? now(), reason: error.message }
-        publish()
-        return Effect.zipRight(Effect.logDebug(`not registered yet: ${error.message}`), told)
+        if (isAway(error)) troubled("away", disconnected?.reason ?? error.message)
+        else troubled(error.reason, error.message)
+        return Effect.zipRight(Effect.logDebug(`not registered yet: ${error.message}`), answered)
       })
 
     /** Whether somebody wanted the fibre to look again, since it last did. */
@@ -330,27 +379,19 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
       )
     })
 
-    /** Has another service written, made of the present one; changes that come together are written together. */
-    const change = <E>(
-      next: (service: ServiceInfo) => Effect.Effect<ServiceInfo, E>
-    ): Effect.Effect<void, E | EtcdError | NotFound> =>
-      Effect.suspend((): Effect.Effect<ServiceInfo, E | NotFound> =>
-        closed ? Effect.failSync(notFound) : next(desired.service)
-      ).pipe(
-        Effect.flatMap((service) =>
-          Effect.suspend((): Effect.Effect<void, EtcdError | NotFound> => {
-            if (closed) return Effect.failSync(notFound)
-            const done = Deferred.unsafeMake<void, EtcdError | NotFound>(FiberId.none)
-            desired = { service, value: layout.encode(service), version: desired.version + 1 }
-            waiting = [...waiting, { version: desired.version, done }]
-            wake()
-            return Deferred.await(done)
-          })
-        )
-      )
+    /** Has other metadata written, made of the present ones; changes that come together are written together. */
+    const change = (next: (metadata: Metadata) => Metadata): Effect.Effect<void, EtcdError | NotFound> =>
+      Effect.suspend((): Effect.Effect<void, EtcdError | NotFound> => {
+        if (closed) return Effect.failSync(notFound)
+        const done = Deferred.unsafeMake<void, EtcdError | NotFound>(FiberId.none)
+        const service = { ...desired.service, metadata: next(desired.service.metadata) }
+        desired = { service, value: layout.encode(service), version: desired.version + 1 }
+        waiting = [...waiting, { version: desired.version, done }]
+        wake()
+        return Deferred.await(done)
+      })
 
-    const setDraining = (draining: boolean) =>
-      change((service) => Effect.succeed({ ...service, metadata: Traits.withDraining(service.metadata, draining) }))
+    const setDraining = (draining: boolean) => change((metadata) => Traits.withDraining(metadata, draining))
 
     return {
       registration: {
@@ -362,24 +403,43 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         statuses: Stream.takeUntil(status.changes, ({ _tag }) => _tag === "Unregistered"),
         unregister: options.unregister,
         update: (metadata) =>
-          change((service) =>
-            Effect.map(Entry.validateService({ ...service, metadata }, []), (checked) => ({
-              ...checked,
-              metadata: Traits.keep(service.metadata, checked.metadata)
-            }))
+          Effect.flatMap(
+            Effect.suspend(() =>
+              validate.isOptions(metadata)
+                ? Entry.validateService({ ...desired.service, metadata }, [])
+                : new InvalidArgument({
+                  argument: "metadata",
+                  value: validate.render(metadata),
+                  problem: "must be an object of texts"
+                })
+            ),
+            (checked) => change((present) => Traits.keep(present, checked.metadata))
           ),
         setWeight: (weight) =>
-          change((service) =>
-            Effect.map(Traits.withWeight(service.metadata, "weight", weight), (metadata) => ({ ...service, metadata }))
+          Effect.flatMap(
+            Traits.checkWeight("weight", weight),
+            (weight) => change((metadata) => Traits.withWeight(metadata, weight))
           ),
         drain: setDraining(true),
         resume: setDraining(false)
       },
-      first: Effect.suspend(() => reconcile(desired, undefined, true)),
-      keep: Effect.map(options.entries.join(key, folder.range, () => wake()), (joined) => {
-        entry = joined
-        wake()
+      // In a fibre of its own, which `close` ends: somebody else may close it meanwhile.
+      first: Effect.uninterruptibleMask((restore) => {
+        if (closed) return Effect.void
+        return Effect.flatMap(Effect.fork(Effect.interruptible(reconcile(desired, undefined, true))), (fiber) => {
+          working = fiber
+          return Effect.flatMap(restore(Fiber.await(fiber)), (exit) => {
+            working = undefined
+            return closed ? Effect.void : exit
+          })
+        })
       }),
+      keep: Effect.suspend(() =>
+        closed ? Effect.void : Effect.map(options.entries.join(key, folder.range, () => wake()), (joined) => {
+          entry = joined
+          wake()
+        })
+      ),
       close,
       holds: (lease) => own?.lease === lease
     }

@@ -69,7 +69,8 @@ export type ServiceEvent =
  * Where a registration stands. Times are of the wall clock.
  *
  * - `Registered`: the entry is in etcd, as far as can be known, under this lease
- * - `Reconnecting`: etcd cannot be asked, or the entry was lost; it is put back as soon as possible, for ever
+ * - `Reconnecting`: etcd cannot be asked, or the entry was lost; it is put back as soon as possible, for ever. Told when it
+ *   begins, and again when there is another reason for it, each once; not for every attempt that fails
  * - `Replaced`: somebody else registered the same id of the same service with a lease of their own (usually a successor);
  *   this registration comes back when that one goes
  * - `Unregistered`: over, for good
@@ -101,7 +102,7 @@ export interface Registration {
   /** The entry's key in etcd. */
   readonly key: string
   readonly status: Effect.Effect<RegistrationStatus>
-  /** The present status, then every change; ends after `Unregistered`. */
+  /** The present status, then every change, each once: an outage of hours is two or three. Ends after `Unregistered`. */
   readonly statuses: Stream.Stream<RegistrationStatus>
   /**
    * Ends the registration before its scope closes: the entry is deleted at once, without draining, and not put back. Takes 2 seconds at

@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import { InvalidArgument } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
 import { toBinary, toText } from "../bytes.js"
+import { render } from "../validate.js"
 import { host, hostAndPort } from "./address.js"
 import type { Folder, Layout } from "./entry.js"
 import { jsonMembers, reading } from "./entry.js"
@@ -53,30 +54,32 @@ const decode = (name: string, id: string, value: Uint8Array): Either.Either<Serv
 
 /** `<target>/<id>`, the target being the name, or `<prefix>/<name>`. Refuses a prefix that keys cannot begin with. */
 export const layout = (prefix = ""): Effect.Effect<Layout, InvalidArgument> =>
-  (prefix === "" ? Either.right(prefix) : Key.validate("prefix", prefix.replace(/^\//, ""))).pipe(
-    Either.mapLeft(({ problem }) => new InvalidArgument({ argument: "prefix", value: prefix, problem })),
-    Effect.as<Layout>({
-      all: Key.prefix(prefix === "" ? "" : `${prefix}/`),
-      folder: (name): Folder => {
-        const folder = prefix === "" ? `${name}/` : `${prefix}/${name}/`
-        const start = toBinary(folder)
-        return {
-          range: Key.prefix(folder),
-          has: (key) => {
-            const binary = toBinary(key)
-            return binary.length > start.length && binary.startsWith(start)
-          },
-          decode: ({ key, value }) => decode(name, toText(key).slice(folder.length), value)
-        }
-      },
-      key: (name, id) => `${prefix === "" ? "" : `${prefix}/`}${name}/${id}`,
-      parse: ({ key, value }) => {
-        const path = toText(key).slice(prefix === "" ? 0 : prefix.length + 1)
-        const end = path.lastIndexOf("/")
-        const parsed = { name: path.slice(0, end), id: path.slice(end + 1) }
-        // Others keep their keys here as well.
-        return end > 0 && Either.isRight(decode(parsed.name, parsed.id, value)) ? parsed : undefined
-      },
-      encode
-    })
-  )
+  (prefix === ""
+    ? Either.right(prefix)
+    : Key.validate("prefix", typeof prefix === "string" ? prefix.replace(/^\//, "") : prefix)).pipe(
+      Either.mapLeft(({ problem }) => new InvalidArgument({ argument: "prefix", value: render(prefix), problem })),
+      Effect.as<Layout>({
+        all: Key.prefix(prefix === "" ? "" : `${prefix}/`),
+        folder: (name): Folder => {
+          const folder = prefix === "" ? `${name}/` : `${prefix}/${name}/`
+          const start = toBinary(folder)
+          return {
+            range: Key.prefix(folder),
+            has: (key) => {
+              const binary = toBinary(key)
+              return binary.length > start.length && binary.startsWith(start)
+            },
+            decode: ({ key, value }) => decode(name, toText(key).slice(folder.length), value)
+          }
+        },
+        key: (name, id) => `${prefix === "" ? "" : `${prefix}/`}${name}/${id}`,
+        parse: ({ key, value }) => {
+          const path = toText(key).slice(prefix === "" ? 0 : prefix.length + 1)
+          const end = path.lastIndexOf("/")
+          const parsed = { name: path.slice(0, end), id: path.slice(end + 1) }
+          // Others keep their keys here as well.
+          return end > 0 && Either.isRight(decode(parsed.name, parsed.id, value)) ? parsed : undefined
+        },
+        encode
+      })
+    )

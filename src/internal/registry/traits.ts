@@ -2,6 +2,7 @@
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { InvalidArgument } from "../../EtcdError.js"
+import { render } from "../validate.js"
 import type { ServiceInfo } from "./model.js"
 
 /** The names in the metadata. Go's `coord` passes them over. */
@@ -32,16 +33,14 @@ const set = (metadata: Metadata, name: string, value: string | undefined): Metad
   return value === undefined ? others : { ...others, [name]: value }
 }
 
-export const withWeight = (
-  metadata: Metadata,
-  argument: string,
-  weight: number
-): Either.Either<Metadata, InvalidArgument> =>
+export const checkWeight = (argument: string, weight: number): Either.Either<number, InvalidArgument> =>
   typeof weight === "number" && weight >= 0 && weight <= maxWeight
-    ? Either.right(set(metadata, names.weight, String(weight)))
+    ? Either.right(weight)
     : Either.left(
-      new InvalidArgument({ argument, value: String(weight), problem: `must be a number from 0 to ${maxWeight}` })
+      new InvalidArgument({ argument, value: render(weight), problem: `must be a number from 0 to ${maxWeight}` })
     )
+
+export const withWeight = (metadata: Metadata, weight: number): Metadata => set(metadata, names.weight, String(weight))
 
 export const withZone = (
   metadata: Metadata,
@@ -53,7 +52,7 @@ export const withZone = (
     : Either.left(
       new InvalidArgument({
         argument,
-        value: String(zone),
+        value: render(zone),
         problem: "must not be empty, nor contain blanks or control characters"
       })
     )

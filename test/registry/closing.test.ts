@@ -1,0 +1,105 @@
+/** Registrations that are ended while they begin, or that outlive their registry. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Registry from "../../src/Registry.js"
+import * as TestEtcd from "../../src/testing.js"
+import { Backend, engine, passing, process, running, settle, text } from "./backend.js"
+
+const user = { id: "u1", name: "user", address: "127.0.0.1", port: 8080 }
+const other = { ...user, id: "u2" }
+
+const test = (name: string, body: Effect.Effect<void, unknown, Backend | TestEtcd.TestEtcd | Scope.Scope>) =>
+  it.effect(name, () =>
+    body.pipe(
+      Effect.ensuring(
+        Effect.flatMap(TestEtcd.TestEtcd, (etcd) => Effect.all([etcd.up, etcd.resume, etcd.clear], { discard: true }))
+      ),
+      Effect.scoped,
+      Effect.provide(engine())
+    ))
+
+const keys = Effect.flatMap(
+  TestEtcd.TestEtcd,
+  ({ snapshot }) => Effect.map(snapshot, (kvs) => kvs.map(({ key }) => text(key)))
+)
+
+describe("a registration that is ended while it begins", () => {
+  for (const by of ["unregister", "its scope"] as const) {
+    for (const during of ["the grant of its lease", "its put"] as const) {
+      test(
+        `by ${by}, during ${during}, leaves nothing behind`,
+        Effect.gen(function*() {
+          const etcd = yield* TestEtcd.TestEtcd
+          const { pass } = yield* Backend
+          const { register, unregister } = Context.get(yield* process, Registry.Registry)
+          // Another one keeps the lease that they share alive.
+          const others = during === "its put" ? (yield* passing(register(other))).key : undefined
+          yield* etcd.stall({ streams: false })
+          const scope = yield* Scope.make()
+          const registering = yield* Effect.fork(Scope.extend(register(user, { drain: "5 seconds" }), scope))
+          yield* settle
+          const ending = yield* Effect.fork(by === "unregister" ? unregister("u1") : Scope.close(scope, Exit.void))
+          yield* settle
+          yield* etcd.resume
+          yield* passing(Fiber.join(ending), "3 seconds")
+          const registration = yield* passing(Fiber.join(registering), "3 seconds")
+          assert.strictEqual((yield* registration.status)._tag, "Unregistered")
+          assert.strictEqual((yield* Effect.flip(registration.update({ v: "2" })))._tag, "NotFound")
+          yield* pass("30 seconds")
+          assert.deepStrictEqual(yield* keys, others === undefined ? [] : [others])
+          yield* passing(Scope.close(scope, Exit.void), "1 seconds")
+        })
+      )
+    }
+  }
+
+  test(
+    "does not begin in a scope that is closed",
+    Effect.gen(function*() {
+      const { pass } = yield* Backend
+      const { register } = Context.get(yield* process, Registry.Registry)
+      yield* register(other)
+      const scope = yield* Scope.make()
+      yield* Scope.close(scope, Exit.void)
+      const registration = yield* passing(Scope.extend(register(user), scope), "1 seconds")
+      assert.strictEqual((yield* registration.status)._tag, "Unregistered")
+      yield* pass("5 seconds")
+      assert.deepStrictEqual(yield* keys, ["/services/user/u2"])
+    })
+  )
+})
+
+describe("a registration that outlives its registry", () => {
+  test(
+    "is over: it says so, its key is gone, and updates do not wait for ever",
+    Effect.gen(function*() {
+      const { close, value } = yield* running(process)
+      const registration = yield* Context.get(value, Registry.Registry).register(user)
+      const statuses = yield* Effect.fork(Stream.runCollect(registration.statuses))
+      yield* settle
+      yield* passing(close, "1 seconds")
+      assert.deepStrictEqual(yield* keys, [])
+      const told = yield* passing(Fiber.join(statuses), "1 seconds")
+      assert.deepStrictEqual(Array.from(told, ({ _tag }) => _tag), ["Registered", "Unregistered"])
+      assert.strictEqual((yield* Effect.flip(registration.update({ v: "2" })))._tag, "NotFound")
+      assert.strictEqual((yield* Effect.flip(registration.drain))._tag, "NotFound")
+    })
+  )
+
+  test(
+    "does not hold up the close of the registry while etcd does not answer",
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd.TestEtcd
+      const { close, value } = yield* running(process)
+      const { register } = Context.get(value, Registry.Registry)
+      yield* Effect.forEach(Array.from({ length: 30 }, (_, n) => n), (n) => register({ ...user, id: `u${n}` }))
+      yield* etcd.stall()
+      yield* passing(close, "5 seconds")
+    })
+  )
+})
