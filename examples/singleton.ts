@@ -24,7 +24,7 @@ const ticker = (node: string) =>
 /** Every node has the same layer among its layers. It is up at once; the one that leads builds the ticker. */
 const node = (name: string, job: string) =>
   Singleton.layer(job, ticker(name), {
-    ttl: "3 seconds",
+    ttl: "5 seconds",
     value: name
   })
 

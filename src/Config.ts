@@ -6,27 +6,22 @@
  *
  * @since 0.1.0
  */
-import * as Chunk from "effect/Chunk"
 import type * as EffectConfig from "effect/Config"
 import type * as EffectConfigError from "effect/ConfigError"
 import type * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
-import { identity } from "effect/Function"
+import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { TransactionConflict, VersionConflict } from "./ConfigError.js"
-import { NotFound } from "./ConfigError.js"
-import { EtcdClient } from "./EtcdClient.js"
+import type { NotFound, TransactionConflict, VersionConflict } from "./ConfigError.js"
+import type { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
-import * as Attempts from "./internal/attempts.js"
-import * as Copies from "./internal/config/copies.js"
 import * as Entries from "./internal/config/entries.js"
-import * as History from "./internal/config/history.js"
+import * as Input from "./internal/config/input.js"
 import type {
   Cached,
   ConfigEvent,
@@ -46,15 +41,9 @@ import type {
   WriteError,
   WriteOptions
 } from "./internal/config/model.js"
-import * as Modify from "./internal/config/modify.js"
-import * as Names from "./internal/config/names.js"
 import type { ProviderOptions } from "./internal/config/providerLive.js"
 import * as ProviderLive from "./internal/config/providerLive.js"
-import * as Reads from "./internal/config/reads.js"
-import * as Transaction from "./internal/config/transaction.js"
-import * as Turns from "./internal/config/turns.js"
-import * as Writes from "./internal/config/writes.js"
-import { traced } from "./internal/traced.js"
+import * as Service from "./internal/config/service.js"
 
 export * from "./ConfigError.js"
 export type * from "./internal/config/model.js"
@@ -233,10 +222,6 @@ export interface Options {
 
 const defaultPrefix = "/config"
 
-/** A span around an operation on a key or a prefix, if somebody looks at spans. */
-const spanned = (operation: string, key: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.withFiberRuntime((fiber) => traced(fiber, `Config.${operation}`, { "config.key": key }, effect))
-
 /**
  * Fails with `InvalidArgument` for a prefix that cannot work.
  *
@@ -246,82 +231,7 @@ const spanned = (operation: string, key: string) => <A, E, R>(effect: Effect.Eff
 export const make = (
   options: Options = {}
 ): Effect.Effect<Config["Type"], InvalidArgument, EtcdClient | Scope.Scope> =>
-  Effect.gen(function*() {
-    const client = yield* EtcdClient
-    const prefix = options.prefix ?? defaultPrefix
-    const names = yield* Names.make(prefix)
-    const attempts = yield* Attempts.make
-    const turns = yield* Turns.make
-    const copies = yield* Copies.make(client, names)
-    const reads = Reads.make(client, names)
-    const writes = Writes.make(client, attempts, names, copies.wrote)
-    const modify = Modify.make(client, names, writes, turns, copies.wrote)
-    const transaction = Transaction.make(names, writes, copies.wrote)
-
-    /** What is told of a value, where there has to be one. */
-    const existing = <A, B>(key: string, of: (found: Versioned<A>) => B) =>
-    (
-      found: Versioned<A> | undefined
-    ): Either.Either<B, NotFound> => found === undefined ? Either.left(new NotFound({ key })) : Either.right(of(found))
-
-    const watch = <A, I, R>(
-      key: string,
-      schema: Schema.Schema<A, I, R>,
-      name: Effect.Effect<string, InvalidArgument>
-    ): Stream.Stream<ConfigEvent<A>, ListError, R> =>
-      Stream.unwrapScoped(Effect.gen(function*() {
-        const valid = yield* name
-        const codec = yield* Entries.codecFor(key, schema)
-        const { changes } = yield* copies.follow(valid)
-        return Stream.mapChunksEffect(changes, (chunk) =>
-          Effect.map(
-            Effect.forEach(chunk, (change) => Entries.event(names.of, codec, change)),
-            Chunk.unsafeFromArray
-          ))
-      }))
-
-    return {
-      prefix,
-      get: (key, schema) => reads.get(key, schema, existing(key, ({ value }) => value)).pipe(spanned("get", key)),
-      getOption: (key, schema) =>
-        reads.get(key, schema, (found) => Either.right(Option.map(Option.fromNullable(found), ({ value }) => value)))
-          .pipe(
-            spanned("getOption", key)
-          ),
-      getWithVersion: (key, schema) =>
-        reads.get(key, schema, existing(key, identity)).pipe(spanned("getWithVersion", key)),
-      getAt: (key, schema, revision) => reads.getAt(key, schema, revision).pipe(spanned("getAt", key)),
-      cached: copies.cached,
-      set: (key, schema, value, options = {}) => writes.set(key, schema, value, options).pipe(spanned("set", key)),
-      compareAndSet: (key, schema, value, version, options = {}) =>
-        writes.compareAndSet(key, schema, value, version, options).pipe(spanned("compareAndSet", key)),
-      modify: (key, schema, f, options = {}) =>
-        modify(key, schema, (current) => Effect.sync(() => f(current)), options).pipe(spanned("modify", key)),
-      modifyEffect: (key, schema, f, options = {}) => modify(key, schema, f, options).pipe(spanned("modify", key)),
-      transaction: (steps, options = {}) =>
-        transaction(steps, options).pipe(spanned("transaction", steps.map(({ key }) => key).join(","))),
-      delete: (key, options = {}) => writes.delete(key, options).pipe(spanned("delete", key)),
-      history: (key, schema) =>
-        Stream.unwrap(Effect.gen(function*() {
-          const name = yield* names.key(key)
-          const codec = yield* Entries.codecFor(key, schema)
-          return Stream.mapEffect(History.walk(client, name), (kept) => Entries.past(key, codec, kept))
-        })),
-      rollback: (key, version, options = {}) =>
-        Effect.gen(function*() {
-          const name = yield* names.key(key)
-          if (options.expected !== undefined) yield* Writes.validateVersion("expected", options.expected)
-          const { value } = yield* reads.storedAt(key, "version", version)
-          const present = options.expected ??
-            (yield* Effect.map(client.range({ key: name, keysOnly: true }), ({ kvs }) => kvs[0]?.modRevision ?? 0n))
-          return yield* writes.replace(key, name, value, present, options)
-        }).pipe(spanned("rollback", key)),
-      list: (prefix, schema, options = {}) =>
-        reads.list(prefix, schema, options.revision).pipe(spanned("list", prefix)),
-      watch: (key, schema) => watch(key, schema, names.key(key)),
-      watchPrefix: (prefix, schema) => watch(prefix, schema, Effect.map(names.below(prefix), ({ key }) => key))
-    }
-  })
+  Effect.flatMap(Input.options(options), ({ prefix = defaultPrefix }) => Service.make(prefix))
 
 /**
  * @since 0.1.0
@@ -508,8 +418,7 @@ export const put = <A, I, R>(
   _tag: "Put",
   key,
   encoded: Effect.flatMap(Entries.codecFor(key, schema), (codec) => Entries.encode(key, codec, value)),
-  version: options.version,
-  lease: options.lease
+  options
 })
 
 /**
@@ -521,7 +430,7 @@ export const put = <A, I, R>(
 export const remove = (key: string, options: { readonly version?: Version | undefined } = {}): Step => ({
   _tag: "Remove",
   key,
-  version: options.version
+  options
 })
 
 /**
@@ -613,11 +522,12 @@ export const watchPrefix = <A, I, R>(
 ): Stream.Stream<ConfigEvent<A>, ListError, Config | R> =>
   Stream.unwrap(Effect.map(Config, (config) => config.watchPrefix(prefix, schema)))
 
-const placed = ({ configPrefix, ...options }: ProviderOptions) =>
-  Effect.map(
-    configPrefix === undefined ? prefix : Effect.succeed(configPrefix),
-    (configPrefix): ProviderLive.Placed => ({ ...options, configPrefix })
-  )
+const placed = (options: ProviderOptions): Effect.Effect<ProviderLive.Placed, InvalidArgument> =>
+  Effect.flatMap(Input.options(options), ({ configPrefix, ...others }) =>
+    Effect.map(
+      configPrefix === undefined ? prefix : Effect.succeed(configPrefix),
+      (configPrefix) => ({ ...others, configPrefix })
+    ))
 
 /**
  * A `ConfigProvider` for Effect's own `Config`, which reads what stands below a prefix. The keys are followed until the scope

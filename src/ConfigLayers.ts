@@ -17,6 +17,7 @@ import { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError } from "./EtcdError.js"
 import { InvalidArgument } from "./EtcdError.js"
 import * as Entries from "./internal/config/entries.js"
+import * as Input from "./internal/config/input.js"
 import * as Names from "./internal/config/names.js"
 import * as Explain from "./internal/configLayers/explain.js"
 import * as Live from "./internal/configLayers/live.js"
@@ -54,22 +55,15 @@ export interface Options<A, I, R = never> {
 /** What etcd reads in one transaction. */
 const maxLayers = 128
 
-const parse = <A, I, R>({
-  keys,
-  prefix,
-  schema,
-  timeout = "5 seconds",
-  updateTimeout = "10 seconds"
-}: Options<A, I, R>) =>
+const parse = <A, I, R>(options: Options<A, I, R>) =>
   Effect.gen(function*() {
-    const names = yield* Names.make(prefix ?? (yield* Config.prefix))
+    const { keys, prefix, schema, timeout = "5 seconds", updateTimeout = "10 seconds" } = yield* Input.options(options)
+    const names = yield* Names.make(prefix === undefined ? yield* Config.prefix : prefix)
     // A text is a list of letters to JavaScript: each would be a layer.
-    if (!Array.isArray(keys)) {
-      return yield* new InvalidArgument({ argument: "keys", value: String(keys), problem: "must be an array" })
-    }
+    yield* Input.check("keys", keys, Array.isArray(keys), "must be an array")
     const layers = yield* Effect.forEach(
       keys,
-      (key) => Effect.map(names.key(key), (etcdKey): Reading.LayerKey => ({ key, etcdKey }))
+      (key) => Effect.map(names.key(key, "keys"), (etcdKey): Reading.LayerKey => ({ key, etcdKey }))
     )
     const isDistinct = new Set(keys).size === keys.length
     if (!Arr.isNonEmptyReadonlyArray(layers) || layers.length > maxLayers || !isDistinct) {
@@ -169,16 +163,11 @@ export const read = <A, I, R = never>(
 > =>
   Effect.gen(function*() {
     const { decoder, keys } = yield* parse(options)
+    yield* Effect.annotateCurrentSpan("config.keys", keys.map(({ key }) => key))
     const client = yield* EtcdClient
     const { settings } = yield* Effect.flatMap(Reading.read(client, keys), (reading) => resolve(decoder, reading))
     return settings
-  }).pipe(
-    Effect.withSpan("ConfigLayers.read", {
-      kind: "client",
-      captureStackTrace: false,
-      attributes: { "config.keys": options.keys }
-    })
-  )
+  }).pipe(Effect.withSpan("ConfigLayers.read", { kind: "client", captureStackTrace: false }))
 
 /**
  * Explanations as a table for people: a line for each value, with its place, where it comes from, and what it overrides.

@@ -20,6 +20,7 @@ import type { UnsupportedSchema } from "./ConfigError.js"
 import { EtcdClient } from "./EtcdClient.js"
 import { InvalidArgument } from "./EtcdError.js"
 import * as Entries from "./internal/config/entries.js"
+import * as Input from "./internal/config/input.js"
 import * as Shape from "./internal/config/shape.js"
 import * as Attempt from "./internal/configManager/attempt.js"
 import * as Keys from "./internal/configManager/keys.js"
@@ -38,7 +39,7 @@ export type * from "./internal/configManager/model.js"
 export interface Options<A, I, R = never, RV = never, RU = never> extends Id {
   /** Its encoded side has to be JSON, as everywhere in `Config`; else `UnsupportedSchema`. */
   readonly schema: Schema.Schema<A, I, R>
-  /** In force while etcd has no value, or none was found yet. It has to be valid as well. */
+  /** In force while etcd has no value, or none was found yet. One of the schema's values, and valid as well. */
   readonly default: A
   /**
    * Whether a value may be used: `false`, or an effect or `Either` that gives `false` or fails, refuses it; the error is the
@@ -94,7 +95,7 @@ export const key: (id: Id) => Either.Either<string, InvalidArgument> = Keys.keyO
  * refuses to be read, or has a value that is refused, that of the snapshot file, or the default. From then on it follows
  * etcd, through outages of any length.
  *
- * Fails with `InvalidArgument` for names or options that cannot work, and a default that `validate` refuses; with
+ * Fails with `InvalidArgument` for names or options that cannot work, and a default that the schema or `validate` refuses; with
  * `UnsupportedSchema` for a schema that is not JSON.
  *
  * @example
@@ -135,23 +136,33 @@ export const make = <A, I, R = never, RV = never, RU = never>(
 > =>
   Effect.gen(function*() {
     const key = yield* Keys.keyOf(options)
-    const root = `${yield* validate.keyPrefix("prefix", options.prefix ?? (yield* Config.prefix))}/`
-    const startTimeout = yield* validate.positiveDuration("startTimeout", options.startTimeout ?? "5 seconds")
-    const updateTimeout = yield* validate.positiveDuration("updateTimeout", options.updateTimeout ?? "10 seconds")
-    const file = options.snapshotFile
-    if (file !== undefined && (typeof file !== "string" || file === "" || file.includes("\0"))) {
-      return yield* new InvalidArgument({
-        argument: "snapshotFile",
-        value: String(file),
-        problem: "must be the path of a file"
-      })
-    }
+    const {
+      goKey = true,
+      onUpdate,
+      prefix = yield* Config.prefix,
+      snapshotFile: file,
+      startTimeout: start = "5 seconds",
+      updateTimeout: update = "10 seconds",
+      validate: check
+    } = options
+    const root = `${yield* validate.keyPrefix("prefix", prefix)}/`
+    const startTimeout = yield* validate.positiveDuration("startTimeout", start)
+    const updateTimeout = yield* validate.positiveDuration("updateTimeout", update)
+    yield* Input.callback("validate", check)
+    yield* Input.callback("onUpdate", onUpdate)
+    yield* Input.check("goKey", goKey, typeof goKey === "boolean", "must be true or false")
+    yield* Input.check(
+      "snapshotFile",
+      file,
+      file === undefined || typeof file === "string" && file !== "" && !file.includes("\0"),
+      "must be the path of a file"
+    )
     const codec = yield* Entries.codecFor(key, options.schema)
     const { isSecret } = Shape.of(options.schema.ast)
 
-    const checked = yield* Attempt.run(
-      Effect.succeed(options.default),
-      { validate: options.validate, onUpdate: undefined },
+    const checked = yield* Attempt.run<A, R | RV>(
+      Effect.as(codec.check(options.default), options.default),
+      { validate: check, onUpdate: undefined },
       options.default,
       updateTimeout
     )
@@ -159,7 +170,7 @@ export const make = <A, I, R = never, RV = never, RU = never>(
       const { cause, phase } = checked.verdict
       return yield* new InvalidArgument({
         argument: "default",
-        problem: cause === undefined ? "validate takes too long" : `is refused: ${reasonOf(phase, cause, isSecret)}`
+        problem: cause === undefined ? `${phase} takes too long` : `is refused: ${reasonOf(phase, cause, isSecret)}`
       })
     }
 
@@ -167,12 +178,12 @@ export const make = <A, I, R = never, RV = never, RU = never>(
     return yield* Manager.make<A, R | RV | RU>({
       root,
       key,
-      goKey: options.goKey ?? true,
+      goKey,
       codec,
       isSecret,
       default: options.default,
-      validate: options.validate,
-      onUpdate: options.onUpdate,
+      validate: check,
+      onUpdate,
       startTimeout,
       updateTimeout,
       snapshotFile: file === undefined ? undefined : yield* SnapshotFile.open(file, namespace + root + key)

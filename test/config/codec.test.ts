@@ -2,7 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as fc from "effect/FastCheck"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
@@ -11,7 +13,7 @@ import { isDeepStrictEqual } from "node:util"
 import * as Codec from "../../src/internal/config/codec.js"
 import type { NotJson } from "../../src/internal/config/json.js"
 import * as Shape from "../../src/internal/config/shape.js"
-import { encodedOf, expectedOf, samples, Text, texts } from "./schemas.js"
+import { Chain, encodedOf, expectedOf, samples, Text, texts } from "./schemas.js"
 
 const bytesOf = (text: string): Uint8Array => Buffer.from(text, "utf8")
 
@@ -124,8 +126,66 @@ describe("reading", () => {
     })
     const error = await Effect.runPromise(Effect.flip(codecOf(Later).decode(bytesOf("x"))))
     assert.match(error.message, /the schema threw late/)
+    const mute = {
+      toString: () => {
+        throw new Error("no")
+      }
+    }
+    const Mute = Schema.transform(Schema.String, Schema.Number, {
+      decode: () => {
+        throw mute
+      },
+      encode: () => {
+        throw mute
+      }
+    })
+    assert.match(unreadable(Mute, bytesOf("x")).message, /the schema threw something that cannot be shown/)
+    assert.match(String(refused(Mute, 1)), /the schema threw something that cannot be shown/)
+    const LaterMute = Schema.transformOrFail(Schema.String, Schema.String, {
+      decode: () => Effect.zipRight(Effect.yieldNow(), Effect.die(mute)),
+      encode: ParseResult.succeed
+    })
+    const muted = await Effect.runPromise(Effect.flip(codecOf(LaterMute).decode(bytesOf("x"))))
+    assert.match(muted.message, /the schema threw something that cannot be shown/)
     const secret = unreadable(Schema.Struct({ url: Throwing, password: Schema.Redacted(Schema.String) }), bytesOf("{}"))
     assert.notMatch(secret.message, /Invalid/)
+  })
+
+  it.effect("survives effects that interrupt themselves, and lets itself be interrupted", () =>
+    Effect.gen(function*() {
+      const ended: Array<string> = []
+      const Interrupting = Schema.transformOrFail(Schema.String, Schema.String, {
+        decode: (text) =>
+          text === "never"
+            ? Effect.onExit(Effect.never, ({ _tag }) => Effect.sync(() => ended.push(_tag)))
+            : Effect.zipRight(Effect.yieldNow(), Effect.interrupt),
+        encode: () => Effect.interrupt
+      })
+      const { decode, encode } = codecOf(Interrupting)
+      assert.match((yield* Effect.flip(decode(bytesOf("x")))).message, /the schema interrupted itself/)
+      assert.match(String(yield* Effect.flip(encode("x"))), /the schema interrupted itself/)
+      const fiber = yield* Effect.fork(decode(bytesOf("never")))
+      yield* Effect.yieldNow()
+      const exit = yield* Fiber.interrupt(fiber)
+      assert.isTrue(Exit.isInterrupted(exit))
+      assert.deepStrictEqual(ended, ["Failure"])
+    }))
+
+  it("refuses what throws when it is looked at", () => {
+    const value = {
+      inner: {
+        get no(): number {
+          throw new Error("no")
+        }
+      }
+    }
+    assertRefused(Schema.Unknown, value, ["inner"], "something that throws when it is read")
+    const Reading = Schema.transform(Schema.Unknown, Schema.String, {
+      strict: false,
+      decode: (given: any) => given.text,
+      encode: () => undefined
+    })
+    assertRefused(Schema.Struct({ a: Schema.optional(Reading) }), { a: "x" }, ["a"], "undefined")
   })
 
   it("survives documents deeper than any stack", () => {
@@ -247,18 +307,9 @@ describe("what is set is read back equal", () => {
   })
 
   it("deep values of a recursive schema of several alternatives", () => {
-    interface Node {
-      readonly kind: "a" | "b"
-      readonly next?: Node | undefined
-    }
-    const next = Schema.optional(Schema.suspend((): Schema.Schema<Node> => Node))
-    const Node: Schema.Schema<Node> = Schema.Union(
-      Schema.Struct({ kind: Schema.Literal("a"), next }),
-      Schema.Struct({ kind: Schema.Literal("b"), next })
-    )
-    let value: Node = { kind: "b", next: undefined }
+    let value: Chain = { kind: "b", next: undefined }
     for (let depth = 0; depth < 100; depth++) value = { kind: depth % 2 === 0 ? "a" : "b", next: value }
-    assert.isTrue(isDeepStrictEqual(roundTrip(Node, value), JSON.parse(JSON.stringify(value))))
+    assert.isTrue(isDeepStrictEqual(roundTrip(Chain, value), JSON.parse(JSON.stringify(value))))
   })
 
   it("large values", () => {

@@ -4,6 +4,17 @@ import * as fc from "effect/FastCheck"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
+/** A recursive schema of several alternatives: at each level there are as many ways to go on. */
+export interface Chain {
+  readonly kind: "a" | "b"
+  readonly next?: Chain | undefined
+}
+const next = Schema.optional(Schema.suspend((): Schema.Schema<Chain> => Chain))
+export const Chain: Schema.Schema<Chain> = Schema.Union(
+  Schema.Struct({ kind: Schema.Literal("a"), next }),
+  Schema.Struct({ kind: Schema.Literal("b"), next })
+)
+
 /** What a careless codec takes for JSON, or loses on the way. */
 const awkwardTexts = [
   "",

@@ -4,6 +4,7 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -279,6 +280,25 @@ export const suite = (it: Vitest.MethodsNonLive<Config.Config | EtcdClient, any>
       const rest = yield* Queue.takeN(events, 3)
       assert.deepStrictEqual(Chunk.toReadonlyArray(rest).map(show), ["+watched=4", "-watched (4)", "+watched=5"])
       assert.isTrue(Chunk.unsafeGet(rest, 1).version > Chunk.unsafeGet(rest, 0).version)
+    }))
+
+  it.scoped("goes on watching after a value whose decoding interrupts itself, or throws what cannot be shown", () =>
+    Effect.gen(function*() {
+      const Odd = Schema.transformOrFail(Schema.String, Schema.String, {
+        decode: (text) =>
+          text === "stop"
+            ? Effect.interrupt
+            : text === "throw"
+            ? Effect.die(Object.create(null))
+            : ParseResult.succeed(text),
+        encode: ParseResult.succeed
+      })
+      yield* Config.set("odd", Schema.String, "a")
+      const events = yield* following(Config.watch("odd", Odd))
+      assert.strictEqual(show(yield* Queue.take(events)), "+odd=\"a\"")
+      for (const value of ["stop", "throw", "b"]) yield* Config.set("odd", Schema.String, value)
+      const seen = yield* Queue.takeN(events, 3)
+      assert.deepStrictEqual(Chunk.toReadonlyArray(seen).map(show), ["!odd (\"a\")", "!odd", "+odd=\"b\""])
     }))
 
   it.scoped("watches a key that is not there yet", () =>

@@ -365,7 +365,7 @@ describe("bad options", () => {
           ["keys", { keys: [] }],
           ["keys", { keys: ["a", "b", "a"] }],
           ["keys", { keys: Array.from({ length: 129 }, (_, i) => `k${i}`) }],
-          ["key", { keys: ["a", "b/"] }],
+          ["keys", { keys: ["a", "b/"] }],
           ["timeout", { timeout: 0 }],
           ["updateTimeout", { updateTimeout: -1 }],
           ["prefix", { prefix: "config/" }]

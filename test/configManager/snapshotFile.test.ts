@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as TestServices from "effect/TestServices"
-import { lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises"
+import { mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as ConfigManager from "../../src/ConfigManager.js"
@@ -68,6 +68,10 @@ const contentOf = (value: string, version: bigint, setting = etcdKey, writtenAt 
     writtenAt,
     value
   })
+
+/** Puts a symbolic link in place of what is there: nobody finds nothing in between. */
+const link = (path: string, target: string) =>
+  promise(() => symlink(target, `${path}.link`).then(() => rename(`${path}.link`, path)))
 
 /** A process that was there before, and has left a file behind. */
 const earlier = (snapshotFile: string, requests: number) =>
@@ -315,22 +319,33 @@ describe("the snapshot file", () => {
   it.effect("that cannot be read is left alone, as it may be anybody's, until it can", () =>
     Effect.gen(function*() {
       const snapshotFile = yield* file
-      yield* promise(() => symlink("limits.json", snapshotFile))
+      yield* link(snapshotFile, "limits.json")
       const version = yield* put(json(2))
       const { layer, lines } = yield* warnings
       yield* Effect.gen(function*() {
         const manager = yield* ConfigManager.make({ ...limits, snapshotFile })
+        const looks = (expected: RegExp) =>
+          Effect.raceFirst(
+            until(`it is ${expected}`, Effect.map(problem(manager), (problem) => expected.test(problem))),
+            Effect.forever(TestClock.adjust("1 second"))
+          )
         assert.match(yield* problem(manager), /cannot be read: ELOOP/)
-        yield* Effect.repeatN(TestServices.provideLive(Effect.sleep("5 millis")), 20)
-        assert.isTrue((yield* promise(() => lstat(snapshotFile))).isSymbolicLink())
+        // Each look at the file belongs to an attempt to write: when another has told, the one before is over.
+        yield* link(snapshotFile, ".")
+        yield* looks(/cannot be read: EISDIR/)
+        yield* link(snapshotFile, "limits.json")
+        yield* looks(/cannot be read: ELOOP/)
+        const { snapshot } = yield* manager.status
+        assert.isTrue(Option.exists(snapshot, ({ saved }) => Option.isNone(saved)))
+        assert.strictEqual(yield* promise(() => readlink(snapshotFile)), "limits.json")
         yield* promise(() => rm(snapshotFile))
         yield* Effect.raceFirst(written(manager, version), Effect.forever(TestClock.adjust("1 second")))
         assert.strictEqual(yield* problem(manager), "none")
       }).pipe(Effect.scoped, Effect.provide(layer))
-      assert.lengthOf(lines, 1)
+      // Each change of what is wrong is told once; a read that is slow adds one.
+      assert.isTrue(lines.length > 0 && lines.every((line, index) => line !== lines[index - 1]))
       // Somebody else's that could not be read at first.
-      yield* promise(() => rm(snapshotFile))
-      yield* promise(() => symlink("limits.json", snapshotFile))
+      yield* link(snapshotFile, "limits.json")
       const manager = yield* ConfigManager.make({ ...limits, snapshotFile })
       yield* promise(() => rm(snapshotFile))
       yield* promise(() => writeFile(snapshotFile, "key: value"))

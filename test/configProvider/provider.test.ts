@@ -343,7 +343,7 @@ describe("a provider", () => {
       ])
       assert.deepStrictEqual(
         errors.map((error) => error._tag === "InvalidArgument" ? error.argument : error._tag),
-        ["prefix", "timeout", "prefix", "prefix"]
+        ["prefix", "timeout", "configPrefix", "prefix"]
       )
       assert.deepStrictEqual([(yield* etcd.usage).calls.range ?? 0, (yield* etcd.usage).watchers], [0, 0])
       yield* read(Config.succeed(1))

@@ -4,6 +4,7 @@
  * Reading takes the bytes for JSON if they parse *and* that decodes by the schema, and for plain text otherwise. So what
  * was set comes back equal, and so does what others wrote: `123` is a number to one schema and a text to another.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
@@ -16,6 +17,8 @@ import * as Shape from "./shape.js"
 export interface Codec<A, R> {
   readonly encode: (value: A) => Effect.Effect<string, ParseResult.ParseError | Json.NotJson, R>
   readonly decode: (bytes: Uint8Array) => Effect.Effect<A, ParseResult.ParseError, R>
+  /** Whether it is one of the schema's values. */
+  readonly check: (value: unknown) => Effect.Effect<void, ParseResult.ParseError, R>
 }
 
 /** What is longer is a whole document in an error message rather than a hint. */
@@ -44,16 +47,35 @@ export const store = (
     ? Either.right(encoded)
     : Json.stringify(encoded, mayBeLeftOut)
 
-/** What the functions of a schema throw is a failure of this value: it must not end a stream of others. */
+const threw = (defect: unknown): string => {
+  try {
+    return `the schema threw ${String(defect)}`
+  } catch {
+    return "the schema threw something that cannot be shown"
+  }
+}
+
+/**
+ * What the functions of a schema throw is a failure of this value, and so is an effect of theirs that interrupts itself: it
+ * must not end a stream of others. Where this fibre is interrupted itself, no failure is looked at any more.
+ */
 const attempt = <A, R>(
   parse: () => Effect.Effect<A, ParseResult.ParseIssue, R>,
-  thrown: (defect: unknown) => ParseResult.ParseIssue
+  failed: (problem: string) => ParseResult.ParseIssue
 ): Effect.Effect<A, ParseResult.ParseIssue, R> => {
   try {
     const parsed = parse()
-    return Either.isEither(parsed) ? parsed : Effect.catchAllDefect(parsed, (defect) => Effect.fail(thrown(defect)))
+    return Either.isEither(parsed) ? parsed : Effect.catchAllCause(parsed, (cause) =>
+      Effect.fail(
+        Either.getOrElse(Either.flip(Cause.failureOrCause(cause)), (cause) =>
+          failed(Option.match(Cause.dieOption(cause), {
+            onNone: () =>
+              "the schema interrupted itself",
+            onSome: threw
+          })))
+      ))
   } catch (defect) {
-    return Either.left(thrown(defect))
+    return Either.left(failed(threw(defect)))
   }
 }
 
@@ -72,18 +94,25 @@ export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Cod
       const error = ParseResult.parseError(issue)
       return error.message.length > maxMessageLength ? hide(issue, shape.ast) : error
     } catch {
-      // Issues are nested as deeply as the value, and are walked by recursion.
+      // Issues are nested as deeply as the value, and are walked by recursion; and values may not let themselves be shown.
       return ParseResult.parseError(
-        new ParseResult.Type(shape.ast, undefined, "something is wrong, very deep in the value")
+        new ParseResult.Type(shape.ast, undefined, "something is wrong that cannot be shown")
       )
     }
   }
   const encode = ParseResult.encode(schema)
   const decode = ParseResult.decodeUnknown(schema)
-  const mayBeLeftOut = (path: ReadonlyArray<string>): boolean => Shape.mayBeLeftOut(shape.ast, path)
-  const thrown = (defect: unknown): ParseResult.ParseIssue =>
-    new ParseResult.Type(shape.ast, undefined, `the schema threw ${String(defect)}`)
-  const decoded = (input: unknown) => attempt(() => decode(input), thrown)
+  const validate = ParseResult.validate(schema)
+  const mayBeLeftOut = (path: ReadonlyArray<string>): boolean => {
+    try {
+      return Shape.mayBeLeftOut(shape.ast, path)
+    } catch {
+      // The schema throws at what is undefined: it does not read that as nothing.
+      return false
+    }
+  }
+  const failed = (problem: string): ParseResult.ParseIssue => new ParseResult.Type(shape.ast, undefined, problem)
+  const decoded = (input: unknown) => attempt(() => decode(input), failed)
 
   const decodeText = (text: string): Effect.Effect<A, ParseResult.ParseIssue, R> => {
     const json = Json.parse(text)
@@ -97,17 +126,17 @@ export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Cod
   return Either.right({
     encode: (value) =>
       Effect.flatMap(
-        Effect.mapError(attempt(() => encode(value), thrown), failure),
+        Effect.mapError(attempt(() => encode(value), failed), failure),
         (encoded) => store(encoded, mayBeLeftOut)
       ),
     decode: (bytes): Effect.Effect<A, ParseResult.ParseError, R> => {
       const text = textOf(bytes)
       if (Option.isNone(text)) {
-        const problem = "Expected text, actual bytes that are not UTF-8"
-        return Either.left(failure(new ParseResult.Type(shape.ast, undefined, problem)))
+        return Either.left(failure(failed("Expected text, actual bytes that are not UTF-8")))
       }
       const value = decodeText(text.value)
       return isDone(value) ? Either.right(value.right) : Effect.mapError(value, failure)
-    }
+    },
+    check: (value) => Effect.asVoid(Effect.mapError(attempt(() => validate(value), failed), failure))
   })
 }

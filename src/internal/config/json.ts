@@ -98,8 +98,13 @@ export const stringify = (
     }
   }
 
-  const text = write(value)
-  return found === undefined ? Either.right(text) : Either.left(found)
+  try {
+    const text = write(value)
+    return found === undefined ? Either.right(text) : Either.left(found)
+  } catch {
+    // A property that is computed, a proxy.
+    return Either.left(notJson(path.map(String), "something that throws when it is read"))
+  }
 }
 
 export const parse = (text: string): Option.Option<unknown> => {

@@ -201,8 +201,7 @@ export type Step<R = never> =
     readonly _tag: "Put"
     readonly key: string
     readonly encoded: Effect.Effect<string, UnsupportedSchema | EncodeError, R>
-    readonly version: Version | undefined
-    readonly lease: bigint | undefined
+    readonly options: { readonly version?: Version | undefined; readonly lease?: bigint | undefined }
   }
-  | { readonly _tag: "Remove"; readonly key: string; readonly version: Version | undefined }
+  | { readonly _tag: "Remove"; readonly key: string; readonly options: { readonly version?: Version | undefined } }
   | { readonly _tag: "Check"; readonly key: string; readonly version: Version }

@@ -11,6 +11,7 @@ import * as Txn from "../../Txn.js"
 import { toBytes } from "../bytes.js"
 import * as Entries from "./entries.js"
 import * as Guards from "./guard.js"
+import * as Input from "./input.js"
 import type { ModifyOptions, ReadError, Versioned, WriteError } from "./model.js"
 import type { Names } from "./names.js"
 import type { Turn, Turns } from "./turns.js"
@@ -44,11 +45,13 @@ export const make = (
   key: string,
   schema: Schema.Schema<A, I, R>,
   f: (current: Option.Option<A>) => Effect.Effect<A, E, R2>,
-  { guard, lease, schedule = defaultSchedule }: ModifyOptions
+  options: ModifyOptions
 ): Effect.Effect<Versioned<A>, E | VersionConflict | ReadError | WriteError, R | R2> =>
   Effect.gen(function*() {
     const name = yield* names.key(key)
     const codec = yield* Entries.codecFor(key, schema)
+    const { guard, lease, schedule = defaultSchedule } = yield* Input.writing(options)
+    yield* Input.check("schedule", schedule, Schedule.isSchedule(schedule), "must be a schedule")
     const clock = yield* Effect.clock
     const pauses = yield* Schedule.driver(schedule)
     const read = Effect.map(client.range({ key: name }), ({ kvs }): Entries.Stored | undefined => kvs[0])

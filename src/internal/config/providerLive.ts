@@ -1,10 +1,11 @@
 /** Effect's own `Config` over a mirror: the copy is followed, and every reading is of the newest. */
-import type * as EffectConfig from "effect/Config"
+import * as EffectConfig from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
-import type * as ConfigProvider from "effect/ConfigProvider"
+import * as ConfigProvider from "effect/ConfigProvider"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
+import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -15,6 +16,7 @@ import { toText } from "../bytes.js"
 import * as First from "../mirror/first.js"
 import { sorted } from "../mirror/log.js"
 import * as validate from "../validate.js"
+import * as Input from "./input.js"
 import * as Names from "./names.js"
 import * as Provider from "./provider.js"
 import * as Tree from "./providerTree.js"
@@ -51,8 +53,14 @@ const follow = (
 ): Effect.Effect<Followed, InvalidArgument | EtcdError, EtcdClient | Scope.Scope> =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
-    const names = yield* Names.make(configPrefix)
+    const names = yield* Names.make(configPrefix, "configPrefix")
     const range = yield* names.below(prefix)
+    yield* Input.check(
+      "orElse",
+      orElse,
+      orElse === undefined || Predicate.hasProperty(orElse, ConfigProvider.ConfigProviderTypeId),
+      "must be a config provider"
+    )
     const patience: Duration.Duration = yield* validate.positiveDuration("timeout", timeout)
     const mirror = yield* Mirror.make(range)
 
@@ -94,9 +102,16 @@ export const changes = <A>(
   config: EffectConfig.Config<A>,
   options: Placed
 ): Stream.Stream<Either.Either<A, ConfigError.ConfigError>, InvalidArgument | EtcdError, EtcdClient> =>
-  Stream.unwrapScoped(Effect.map(follow(prefix, options), ({ mirror, source, tree, treeOf }) =>
+  Stream.unwrapScoped(Effect.gen(function*() {
+    yield* Input.check(
+      "config",
+      config,
+      Predicate.hasProperty(config, EffectConfig.ConfigTypeId),
+      "must be a Config of effect"
+    )
+    const { mirror, source, tree, treeOf } = yield* follow(prefix, options)
     // What another provider says until there is a copy, or the first copy.
-    Stream.concat(
+    return Stream.concat(
       Stream.fromEffect(tree),
       // Refused at first: the mirror tries again, with pauses.
       Stream.map(Stream.retry(mirror.snapshots, Schedule.forever), treeOf)
@@ -104,4 +119,5 @@ export const changes = <A>(
       Stream.mapEffect((present) => Provider.evaluate(config, present, source)),
       Stream.changesWith((a, b) => a.reads === b.reads),
       Stream.map(({ result }) => result)
-    )))
+    )
+  }))

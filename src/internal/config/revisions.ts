@@ -1,19 +1,18 @@
 /** Reads of the past: which revisions etcd still has, and what it means when it has not. */
 import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { FutureRevision, RevisionCompacted } from "../../ConfigError.js"
 import type { EtcdClient } from "../../EtcdClient.js"
-import type { EtcdError } from "../../EtcdError.js"
-import { InvalidArgument } from "../../EtcdError.js"
+import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
 import type { KeyRange } from "../../Txn.js"
+import * as Input from "./input.js"
 import type { RevisionError } from "./model.js"
 
 type Client = EtcdClient["Type"]
 
-export const validate = (argument: string, revision: bigint): Effect.Effect<void, InvalidArgument> =>
-  typeof revision === "bigint" && revision > 0n
-    ? Effect.void
-    : new InvalidArgument({ argument, value: String(revision), problem: "must be 1 or above" })
+export const validate = (argument: string, revision: bigint): Either.Either<void, InvalidArgument> =>
+  Input.check(argument, revision, typeof revision === "bigint" && revision > 0n, "must be a bigint, 1 or above")
 
 const only = ({ key }: KeyRange) => ({ key, countOnly: true })
 

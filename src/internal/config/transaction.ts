@@ -1,5 +1,6 @@
 /** Several keys changed together, or not at all. */
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import type { EncodeError, UnsupportedSchema } from "../../ConfigError.js"
 import { TransactionConflict, VersionConflict } from "../../ConfigError.js"
 import { InvalidArgument } from "../../EtcdError.js"
@@ -7,10 +8,11 @@ import type { Op } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
 import { toBytes } from "../bytes.js"
 import * as Guards from "./guard.js"
+import * as Input from "./input.js"
 import type { GuardOptions, Step, Version, WriteError } from "./model.js"
 import type { Names } from "./names.js"
 import type { Writes, Wrote } from "./writes.js"
-import { validateVersion, versionOf } from "./writes.js"
+import { versionOf } from "./writes.js"
 
 /** etcd takes 128 operations by default, and one more goes along with each transaction. */
 const maxSteps = 127
@@ -24,25 +26,42 @@ interface Prepared {
   readonly left: { readonly value: Uint8Array | undefined } | undefined
 }
 
-const opOf = <R>(
+const prepared = <R>(
   name: string,
   step: Step<R>
-): Effect.Effect<Pick<Prepared, "op" | "left">, InvalidArgument | UnsupportedSchema | EncodeError, R> => {
-  switch (step._tag) {
-    case "Put":
-      return Effect.map(step.encoded, (text) => ({
-        op: Txn.put({ key: name, value: text, lease: step.lease }),
-        left: { value: toBytes(text) }
-      }))
-    case "Remove":
-      return Effect.succeed({ op: Txn.del({ key: name }), left: { value: undefined } })
-    case "Check":
+): Effect.Effect<Omit<Prepared, "key" | "name">, InvalidArgument | UnsupportedSchema | EncodeError, R> =>
+  Effect.gen(function*() {
+    if (step._tag === "Check") {
       // Left out, as a caller without types may do, it would check nothing.
-      return Effect.as(validateVersion("version", step.version), { op: undefined, left: undefined })
-  }
-}
+      yield* Input.version("version", step.version)
+      return { version: step.version, op: undefined, left: undefined }
+    }
+    const { version } = yield* Input.options(step.options)
+    if (version !== undefined) yield* Input.version("version", version)
+    if (step._tag === "Remove") return { version, op: Txn.del({ key: name }), left: { value: undefined } }
+    const { lease } = step.options
+    yield* Input.lease(lease)
+    const text = yield* step.encoded
+    return { version, op: Txn.put({ key: name, value: text, lease }), left: { value: toBytes(text) } }
+  })
 
-/** Everything that can be refused before anything is sent. */
+const isStep = (step: unknown): boolean =>
+  typeof step === "object" && step !== null && "_tag" in step &&
+  (step._tag === "Put" || step._tag === "Remove" || step._tag === "Check")
+
+/** The steps, if that is what they are. */
+export const check = <R>(steps: ReadonlyArray<Step<R>>): Either.Either<ReadonlyArray<Step<R>>, InvalidArgument> =>
+  Either.map(
+    Input.check(
+      "steps",
+      steps,
+      Array.isArray(steps) && steps.every(isStep),
+      "must be an array of what put, remove and check make"
+    ),
+    () => steps
+  )
+
+/** Everything else that can be refused before anything is sent. */
 const prepare = <R>(names: Names, steps: ReadonlyArray<Step<R>>, guards: number) =>
   Effect.gen(function*() {
     const refuse = (problem: string) => new InvalidArgument({ argument: "steps", value: String(steps.length), problem })
@@ -53,7 +72,7 @@ const prepare = <R>(names: Names, steps: ReadonlyArray<Step<R>>, guards: number)
     const seen = new Set<string>()
     return yield* Effect.forEach(steps, (step) =>
       Effect.gen(function*() {
-        const { key, version } = step
+        const { key } = step
         const name = yield* names.key(key)
         if (seen.has(key)) {
           return yield* new InvalidArgument({
@@ -63,17 +82,17 @@ const prepare = <R>(names: Names, steps: ReadonlyArray<Step<R>>, guards: number)
           })
         }
         seen.add(key)
-        if (version !== undefined) yield* validateVersion("version", version)
-        return { key, name, version, ...yield* opOf(name, step) }
+        return { key, name, ...yield* prepared(name, step) }
       }))
   })
 
 export const make = (names: Names, { commit }: Writes, wrote: Wrote) =>
 <R>(
   steps: ReadonlyArray<Step<R>>,
-  { guard }: GuardOptions
+  options: GuardOptions
 ): Effect.Effect<Version, TransactionConflict | WriteError, R> =>
   Effect.gen(function*() {
+    const { guard } = yield* Input.guarded(options)
     const prepared = yield* prepare(names, steps, Guards.comparesOf(guard).length)
     const conditions = prepared.flatMap(({ key, name, version }) =>
       version === undefined ? [] : [{ key, name, version }]

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import { NotFound, VersionConflict } from "../../ConfigError.js"
 import type { EtcdClient } from "../../EtcdClient.js"
-import { type EtcdError, InvalidArgument } from "../../EtcdError.js"
+import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
 import type { LockExpired } from "../../LockError.js"
 import type { Bytes, Compare, KeyValue, Op, OpResponse } from "../../Txn.js"
 import * as Txn from "../../Txn.js"
@@ -11,6 +11,7 @@ import type { Attempts } from "../attempts.js"
 import { toBytes } from "../bytes.js"
 import * as Entries from "./entries.js"
 import * as Guards from "./guard.js"
+import * as Input from "./input.js"
 import type { GuardError, GuardOptions, Version, WriteError, WriteOptions } from "./model.js"
 import type { Names } from "./names.js"
 
@@ -65,11 +66,6 @@ export const kvOf = (read: OpResponse | undefined): KeyValue | undefined =>
 
 export const versionOf = (read: OpResponse | undefined): Version => kvOf(read)?.modRevision ?? 0n
 
-export const validateVersion = (argument: string, version: Version): Effect.Effect<void, InvalidArgument> =>
-  typeof version === "bigint" && version >= 0n
-    ? Effect.void
-    : new InvalidArgument({ argument, value: String(version), problem: "must be a bigint, 0 (no value) or above" })
-
 export const make = (client: EtcdClient["Type"], attempts: Attempts, names: Names, wrote: Wrote): Writes => {
   const commit: Writes["commit"] = ({ compare, guard, reads: own = [], success }) =>
     Effect.gen(function*() {
@@ -113,8 +109,9 @@ export const make = (client: EtcdClient["Type"], attempts: Attempts, names: Name
   return {
     commit,
     replace,
-    set: (key, schema, value, { guard, lease }) =>
+    set: (key, schema, value, options) =>
       Effect.gen(function*() {
+        const { guard, lease } = yield* Input.writing(options)
         const { name, text } = yield* encoded(key, schema, value)
         const put = { key: name, value: text, lease }
         if (guard === undefined) {
@@ -129,12 +126,14 @@ export const make = (client: EtcdClient["Type"], attempts: Attempts, names: Name
       }),
     compareAndSet: (key, schema, value, version, options) =>
       Effect.gen(function*() {
-        yield* validateVersion("version", version)
+        yield* Input.version("version", version)
+        const valid = yield* Input.writing(options)
         const { name, text } = yield* encoded(key, schema, value)
-        return yield* replace(key, name, text, version, options)
+        return yield* replace(key, name, text, version, valid)
       }),
-    delete: (key, { guard }) =>
+    delete: (key, options) =>
       Effect.gen(function*() {
+        const { guard } = yield* Input.guarded(options)
         const name = yield* names.key(key)
         const outcome = yield* commit({
           compare: [Txn.exists(name)],

@@ -28,12 +28,16 @@ export interface Attempt<A> {
   readonly ended: Effect.Effect<void>
 }
 
+/** Where there is no compiler, a function may give anything: a promise, or nothing at all. */
+const effectOf = <R>(phase: Phase, answer: Effect.Effect<unknown, unknown, R>): Effect.Effect<unknown, unknown, R> =>
+  Effect.isEffect(answer) ? answer : Effect.dieMessage(`${phase} has to give an effect`)
+
 /** Succeeds with the value if it is accepted. Thrown errors are defects of the effect. */
 const validated = <A, R>(validate: Steps<A, R>["validate"], value: A): Effect.Effect<A, unknown, R> =>
   validate === undefined ? Effect.succeed(value) : Effect.suspend(() => {
     const answer = validate(value)
     return Effect.flatMap(
-      typeof answer === "boolean" ? Effect.succeed(answer) : answer,
+      typeof answer === "boolean" ? Effect.succeed(answer) : effectOf("validate", answer),
       (accepted) => accepted === false ? Effect.fail(no) : Effect.succeed(value)
     )
   })
@@ -56,7 +60,7 @@ export const run = <A, R>(
       phase = "validate"
       yield* validated(validate, value)
       phase = "onUpdate"
-      if (onUpdate !== undefined) yield* onUpdate(value, previous)
+      if (onUpdate !== undefined) yield* effectOf("onUpdate", onUpdate(value, previous))
       return value
     })
     return Effect.map(Bounded.run(updated, timeout), ({ ended, exit }): Attempt<A> => ({

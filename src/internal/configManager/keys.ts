@@ -2,13 +2,15 @@
 import * as Either from "effect/Either"
 import { InvalidArgument } from "../../EtcdError.js"
 import * as Key from "../../Key.js"
+import * as Input from "../config/input.js"
 import type { Id } from "./model.js"
 
 /** What the Go module's manager puts before its keys, once more after the prefix of all configuration. */
 const goSegment = "config"
 
-export const keyOf = ({ component, env, service }: Id): Either.Either<string, InvalidArgument> =>
+export const keyOf = (id: Id): Either.Either<string, InvalidArgument> =>
   Either.gen(function*() {
+    const { component, env, service } = yield* Input.options(id)
     const segments = [
       yield* Key.validateSegment("env", env),
       yield* Key.validateSegment("service", service),
