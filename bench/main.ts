@@ -23,7 +23,7 @@ import * as Server from "./server.js"
 import * as Summary from "./summary.js"
 import * as Targets from "./targets.js"
 import type { GoPeer, NodePeer } from "./workloads.js"
-import { peers as kinds } from "./workloads.js"
+import { peers as kinds, workloads } from "./workloads.js"
 
 const progress = (text: string): void => {
   process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`)
@@ -86,6 +86,30 @@ const goPeers = (
     return names.map((name) => Processes.go(name, program.file, endpoint, kinds[name] as GoPeer))
   })
 
+/** The peer, with the processes that it needs for workloads that are done by several. */
+const withOthers = (
+  peer: Peer,
+  another: Effect.Effect<Peer, BenchError, Scope.Scope>,
+  options: Options
+): Effect.Effect<Peer, BenchError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const processesFor = (workload: string): number => workloads[workload].processes ?? 1
+    const most = Math.max(...options.workloads.filter((name) => peer.workloads.includes(name)).map(processesFor), 1)
+    if (most === 1) return peer
+    const parts = [peer, ...yield* Effect.replicateEffect(another, most - 1)]
+    const together = Processes.together(parts)
+    // Processes that hand over to each other are slow to warm up: each does so by itself.
+    yield* Effect.forEach(parts, (part, index) =>
+      part.run({ workload: "contended", inFlight: 64, warmUpSeconds: 0, seconds: 4, name: `warm-up-${index}` }), {
+      discard: true
+    })
+    return {
+      ...peer,
+      run: (slice) =>
+        (processesFor(slice.workload) > 1 ? together : peer).run(slice)
+    }
+  })
+
 const start = (
   options: Options,
   endpoint: string,
@@ -97,7 +121,10 @@ const start = (
         const kind = kinds[name]
         return kind._tag === "Node" ? [{ name, kind }] : []
       }),
-      ({ kind, name }) => nodePeer(name, kind, endpoint, build, options)
+      ({ kind, name }) => {
+        const peer = nodePeer(name, kind, endpoint, build, options)
+        return Effect.flatMap(peer, (first) => withOthers(first, peer, options))
+      }
     )
     const others = yield* goPeers(options.peers.filter((name) => kinds[name]._tag === "Go"), endpoint, options)
     return [...nodes, ...others]

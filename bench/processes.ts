@@ -6,6 +6,7 @@ import { fork, spawn } from "node:child_process"
 import * as Path from "node:path"
 import type { BenchError } from "./errors.js"
 import { because, fail } from "./errors.js"
+import { summary } from "./peers/meter.js"
 import type { Latency, Reply, Request, Settings, Slice, SliceResult } from "./peers/protocol.js"
 import type { GoPeer } from "./workloads.js"
 
@@ -96,6 +97,42 @@ export const node = (options: {
     }
   })
 
+/** From the end of each turn to the begin of the next one, whoever had them. */
+const handOvers = (turns: SliceResult["turns"]): Float64Array => {
+  const inOrder = [...turns].sort((a, b) => a.token - b.token)
+  return Float64Array.from(inOrder.slice(1), ({ begin }, index) => begin - inOrder[index].end)
+}
+
+const total = (numbers: ReadonlyArray<number>): number => numbers.reduce((sum, one) => sum + one, 0)
+
+/** What several did at the same time, as if one had done it. Of the latencies, only those between them are known. */
+const combined = (results: ReadonlyArray<SliceResult>): Effect.Effect<SliceResult, BenchError> => {
+  const latencies = handOvers(results.flatMap(({ turns }) => turns))
+  if (latencies.some((millis) => millis < 0)) return Effect.fail(fail("two held the lock"))
+  return Effect.succeed({
+    operations: total(results.map(({ operations }) => operations)),
+    seconds: Math.max(...results.map(({ seconds }) => seconds)),
+    cpuMicros: total(results.map(({ cpuMicros }) => cpuMicros)),
+    latencies: latencies.length === 0 ? {} : { "hand-over": summary(latencies) },
+    figures: {},
+    turns: []
+  })
+}
+
+/** Several processes as one peer, which share what is in flight. */
+export const together = (parts: ReadonlyArray<Peer>): Peer => ({
+  ...parts[0],
+  run: (slice) =>
+    Effect.flatMap(
+      Effect.forEach(
+        parts.slice(0, slice.inFlight),
+        (part, index) => part.run({ ...slice, inFlight: Math.ceil((slice.inFlight - index) / parts.length) }),
+        { concurrency: "unbounded" }
+      ),
+      combined
+    )
+})
+
 interface GoResult {
   readonly ops: number
   readonly seconds: number
@@ -146,7 +183,8 @@ const fromGo = (result: GoResult): SliceResult => {
         max: sum(({ max }) => max)
       }
     },
-    figures: {}
+    figures: {},
+    turns: []
   }
 }
 

@@ -8,6 +8,8 @@ export interface Workload {
   readonly least?: number
   /** How many may at most. Default: any number. */
   readonly most?: number
+  /** Done by so many processes of ours together, if there is enough in flight. Default 1. */
+  readonly processes?: number
   /** Runs only when it is asked for. */
   readonly onRequest?: true
 }
@@ -37,9 +39,10 @@ export const workloads: Readonly<Record<string, Workload>> = {
     least: 2
   },
   "contended-apart": {
-    what: "the same, everybody with a client of its own as in processes of their own (Go: a session of its own)",
+    what: "the same, by up to four processes (Go: one, with a session for everybody)",
     latency: "hand-over",
-    least: 2
+    least: 2,
+    processes: 4
   }
 }
 

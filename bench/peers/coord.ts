@@ -1,16 +1,17 @@
 /** The library's own runs of the workloads. */
-import { Context, Effect, Fiber, Layer, Option, Queue, Schema, Stream } from "effect"
+import { Effect, Fiber, Option, Queue, Schema, Stream } from "effect"
+import type { Body } from "../../src/Lock.js"
 import * as Library from "./library.js"
 import type { Meter } from "./meter.js"
 import type { Peer, Workload } from "./peer.js"
 import { ownLock, readKey, Setting, settingKey, value, valueLength, writeKey } from "./peer.js"
 import type { Settings, Slice } from "./protocol.js"
 
+const machineMillis = (): number => Number(process.hrtime.bigint()) / 1e6
+
 export const open = async (settings: Settings): Promise<Peer> => {
   const { close, modules, workload } = await Library.open(settings)
-  const { Config, Coord, EtcdClient, Lock } = modules
-  const layer = Coord.layer({ endpoints: settings.endpoint, ...settings.options })
-  const own = Effect.map(Layer.build(layer), (context) => Context.get(context, Lock.Lock))
+  const { Config, EtcdClient, Lock } = modules
 
   /** One call after the other. */
   const calling = <A, E>(
@@ -112,36 +113,47 @@ export const open = async (settings: Settings): Promise<Peer> => {
     })
   )
 
-  /** A hand-over lasts from the end of one body to the begin of the next. */
-  const contending = (slice: Slice, meter: Meter, locksOf: (index: number) => typeof Lock.Lock.Service) => {
-    const handOver = meter.part("hand-over")
+  /** All want the same lock. */
+  const contending = (slice: Slice, meter: Meter, locks: typeof Lock.Lock.Service, body: Body<void, never, never>) => {
     const done = meter.operation("cycle")
     const key = `bench/${slice.name}`
-    let releasedAt = 0
-    let held = false
-    const body = Effect.sync(() => {
-      if (held) throw new Error("two hold the lock")
-      held = true
-      if (releasedAt > 0) handOver(releasedAt)
-      held = false
-      releasedAt = meter.now()
-    })
-    const taking = Library.fibres(slice, meter, (index) => ({
-      body: () => locksOf(index).withLock(key)(body),
+    const taking = Library.fibres(slice, meter, () => ({
+      body: () => locks.withLock(key)(body),
       step: (_, begin) => done(begin)
     }))
     // Who still waits at the end does not wait for its turn.
     return Effect.raceFirst(taking, Effect.promise(() => meter.ended))
   }
 
-  const contended = workload((slice, meter) => Effect.map(Lock.Lock, (locks) => contending(slice, meter, () => locks)))
+  /** A hand-over lasts from the end of one body to the begin of the next. */
+  const contended = workload((slice, meter) =>
+    Effect.map(Lock.Lock, (locks) => {
+      const handOver = meter.part("hand-over")
+      let releasedAt = 0
+      let held = false
+      return contending(
+        slice,
+        meter,
+        locks,
+        Effect.sync(() => {
+          if (held) throw new Error("two hold the lock")
+          held = true
+          if (releasedAt > 0) handOver(releasedAt)
+          held = false
+          releasedAt = meter.now()
+        })
+      )
+    })
+  )
 
-  /** Everybody with a client, a session and a watch of its own, as separate processes have. */
+  /** The share of one process: when it began and ended is known to all by the machine's clock. */
   const apart = workload((slice, meter) =>
-    Effect.succeed(Effect.scoped(Effect.flatMap(
-      Effect.forEach(Array.from({ length: slice.inFlight }), () => own, { concurrency: 16 }),
-      (locks) => contending(slice, meter, (index) => locks[index])
-    )))
+    Effect.map(Lock.Lock, (locks) =>
+      contending(slice, meter, locks, ({ fencingToken }) =>
+        Effect.sync(() => {
+          const begin = machineMillis()
+          meter.turn({ token: Number(fencingToken), begin, end: machineMillis() })
+        })))
   )
 
   return {

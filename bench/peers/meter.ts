@@ -1,5 +1,5 @@
 /** Counts operations and keeps their latencies, from the end of the warm-up to the end of the measurement. */
-import type { Latency, Slice, SliceResult } from "./protocol.js"
+import type { Latency, Slice, SliceResult, Turn } from "./protocol.js"
 
 /** A growing list of numbers that costs next to nothing to add to. */
 interface Samples {
@@ -20,6 +20,7 @@ export interface Meter {
   readonly part: (name: string) => (since: number) => void
   /** Notes something else that was found out. */
   readonly figure: (name: string, value: number) => void
+  readonly turn: (turn: Turn) => void
   /** How many operations were counted so far. */
   readonly operations: () => number
 }
@@ -32,8 +33,9 @@ export interface ControlledMeter extends Meter {
 
 const pause = (seconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, seconds * 1_000))
 
-const summary = ({ count, values }: Samples): Latency => {
-  const sorted = values.subarray(0, count).sort()
+export const summary = (values: Float64Array): Latency => {
+  const count = values.length
+  const sorted = values.sort()
   const at = (share: number): number => sorted[Math.floor(share * (count - 1))]
   const sum = sorted.reduce((total, one) => total + one, 0)
   return { count, mean: sum / count, p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
@@ -42,6 +44,7 @@ const summary = ({ count, values }: Samples): Latency => {
 export const make = (): ControlledMeter => {
   const series = new Map<string, Samples>()
   const figures: Record<string, number> = {}
+  const turns: Array<Turn> = []
   const now = (): number => performance.now()
   let running = true
   let measuring = false
@@ -91,6 +94,9 @@ export const make = (): ControlledMeter => {
     figure: (name, value) => {
       figures[name] = value
     },
+    turn: (turn) => {
+      if (measuring) turns.push(turn)
+    },
     measure: async (slice) => {
       await pause(slice.warmUpSeconds)
       const before = process.cpuUsage()
@@ -111,9 +117,10 @@ export const make = (): ControlledMeter => {
       latencies: Object.fromEntries(
         Array.from(series, ([name, samples]) => [name, samples] as const)
           .filter(([, { count }]) => count > 0)
-          .map(([name, samples]) => [name, summary(samples)])
+          .map(([name, { count, values }]) => [name, summary(values.subarray(0, count))])
       ),
-      figures
+      figures,
+      turns
     })
   }
 }

@@ -21,6 +21,14 @@ export interface Latency {
   readonly max: number
 }
 
+/** One who held what all wanted, in milliseconds of the machine's own clock, which all processes share. */
+export interface Turn {
+  /** Its place in the order of all. */
+  readonly token: number
+  readonly begin: number
+  readonly end: number
+}
+
 /** What a slice came to. */
 export interface SliceResult {
   readonly operations: number
@@ -31,6 +39,8 @@ export interface SliceResult {
   readonly latencies: Readonly<Record<string, Latency>>
   /** Whatever else a workload found out. */
   readonly figures: Readonly<Record<string, number>>
+  /** For those who take turns with other processes. */
+  readonly turns: ReadonlyArray<Turn>
 }
 
 /** What a process of a peer is started with. */
