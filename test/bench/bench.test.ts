@@ -1,9 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import { mkdtemp, readFile, rm } from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import type { Options } from "../../bench/options.js"
 import { fromArguments, UsageError } from "../../bench/options.js"
+import type { Slice, SliceResult } from "../../bench/peers/protocol.js"
+import type { Peer } from "../../bench/processes.js"
+import { together } from "../../bench/processes.js"
 import { root, run } from "../../scripts/lib/project.js"
 
 const bench = (args: ReadonlyArray<string>) =>
@@ -103,5 +107,41 @@ describe("the benchmark", () => {
     const all = fromArguments(["--promises"]) as Options
     assert.deepStrictEqual(all.workloads, [])
     assert.strictEqual(all.promises, "all")
+  })
+})
+
+describe("several processes as one peer", () => {
+  const slice: Slice = { workload: "w", inFlight: 6, warmUpSeconds: 0, seconds: 1, name: "n" }
+  const part = (asked: Array<number>, turns: SliceResult["turns"]): Peer => ({
+    name: "p",
+    workloads: ["w"],
+    warmsUp: true,
+    run: ({ inFlight }) => {
+      asked.push(inFlight)
+      return Effect.succeed({ operations: 2, seconds: 1, cpuMicros: 10, latencies: {}, figures: {}, turns })
+    }
+  })
+
+  it("share what is in flight, and are measured from the end of one turn to the begin of the next", async () => {
+    const asked: Array<number> = []
+    const parts = [
+      part(asked, [{ token: 1, begin: 10, end: 11 }, { token: 4, begin: 40, end: 41 }]),
+      part(asked, [{ token: 2, begin: 13, end: 14 }]),
+      part(asked, []),
+      part(asked, [])
+    ]
+    const { cpuMicros, latencies, operations } = await Effect.runPromise(together(parts).run(slice))
+    assert.deepStrictEqual(asked, [2, 2, 1, 1])
+    assert.deepStrictEqual([operations, cpuMicros], [8, 40])
+    assert.deepInclude(latencies["hand-over"], { count: 2, p50: 2, max: 26 })
+    asked.length = 0
+    await Effect.runPromise(together(parts).run({ ...slice, inFlight: 2 }))
+    assert.deepStrictEqual(asked, [1, 1])
+  })
+
+  it("are found out when two held the lock at once", async () => {
+    const parts = [part([], [{ token: 1, begin: 1, end: 5 }]), part([], [{ token: 2, begin: 4, end: 6 }])]
+    const error = await Effect.runPromise(Effect.flip(together(parts).run(slice)))
+    assert.include(error.message, "two held the lock")
   })
 })
