@@ -59,6 +59,26 @@ describe("a registration that is ended while it begins", () => {
   }
 
   test(
+    "by nobody, as its caller cannot be interrupted, stands",
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd.TestEtcd
+      const { register } = Context.get(yield* process, Registry.Registry)
+      yield* etcd.stall({ streams: false })
+      const outcome: Array<Exit.Exit<unknown, unknown>> = []
+      const registering = yield* Effect.fork(
+        Effect.uninterruptible(Effect.map(Effect.exit(register(user)), (exit) => outcome.push(exit)))
+      )
+      yield* settle
+      const interrupting = yield* Effect.fork(Fiber.interrupt(registering))
+      yield* settle
+      yield* etcd.resume
+      yield* passing(Fiber.join(interrupting), "3 seconds")
+      assert.deepStrictEqual(outcome.map(Exit.isSuccess), [true])
+      assert.deepStrictEqual(yield* keys, ["/services/user/u1"])
+    })
+  )
+
+  test(
     "does not begin in a scope that is closed",
     Effect.gen(function*() {
       const { pass } = yield* Backend

@@ -423,10 +423,10 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         drain: setDraining(true),
         resume: setDraining(false)
       },
-      // In a fibre of its own, which `close` ends: somebody else may close it meanwhile.
+      // In a fibre of its own, no child of the caller, which `close` ends: somebody else may close it meanwhile.
       first: Effect.uninterruptibleMask((restore) => {
         if (closed) return Effect.void
-        return Effect.flatMap(Effect.fork(Effect.interruptible(reconcile(desired, undefined, true))), (fiber) => {
+        return Effect.flatMap(Effect.forkDaemon(Effect.interruptible(reconcile(desired, undefined, true))), (fiber) => {
           working = fiber
           return Effect.flatMap(restore(Fiber.await(fiber)), (exit) => {
             working = undefined
