@@ -304,8 +304,9 @@ describe("a singleton", () => {
     Effect.gen(function*() {
       const etcd = yield* TestEtcd
       const { events, note } = journal()
+      const mayStop = yield* Effect.makeLatch(false)
       const slow = Layer.scopedDiscard(
-        Effect.acquireRelease(note("starts"), () => Effect.zipRight(Effect.sleep("5 seconds"), note("stops")))
+        Effect.acquireRelease(note("starts"), () => Effect.zipRight(mayStop.await, note("stops")))
       )
       const { close } = yield* application(Singleton.layer("job", slow))
       yield* standing("job", 1)
@@ -313,7 +314,11 @@ describe("a singleton", () => {
       yield* etcd.deleteKey((yield* electionKeys)[0])
       yield* pass("1 second")
       // What the layer is built on is closed next.
-      yield* whileTimePasses(Effect.zipRight(close, note("application closed")))
+      const closing = yield* Effect.fork(Effect.zipRight(close, note("application closed")))
+      yield* pass("1 second")
+      assert.deepStrictEqual(events, ["starts"])
+      yield* mayStop.open
+      yield* whileTimePasses(Fiber.join(closing))
       assert.deepStrictEqual(events, ["starts", "stops", "application closed"])
     }).pipe(elections))
 

@@ -1,7 +1,7 @@
 /**
  * What the registry's behaviours are tested on: the embedded engine, where time passes as the test says, and a real etcd.
  */
-import { assert } from "@effect/vitest"
+import { assert, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -41,6 +41,20 @@ export const engine = (options: TestEtcd.ClientOptions = {}): Layer.Layer<Backen
       pass: (duration) => Effect.zipRight(TestClock.adjust(duration), settle)
     }))
   ).pipe(Layer.provideMerge(TestEtcd.layer()))
+
+/** A test on the engine, which closes whatever the faults are that it leaves. */
+export const onEngine = (
+  name: string,
+  body: Effect.Effect<void, unknown, Backend | TestEtcd.TestEtcd | Scope.Scope>
+): void =>
+  it.effect(name, () =>
+    body.pipe(
+      Effect.ensuring(
+        Effect.flatMap(TestEtcd.TestEtcd, (etcd) => Effect.all([etcd.up, etcd.resume, etcd.clear], { discard: true }))
+      ),
+      Effect.scoped,
+      Effect.provide(engine())
+    ))
 
 export const server: Layer.Layer<Backend, never, EtcdServer.EtcdServer> = Layer.effect(
   Backend,

@@ -1,5 +1,5 @@
 /** Registrations that are ended while they begin, or that outlive their registry. */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -8,20 +8,10 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Registry from "../../src/Registry.js"
 import * as TestEtcd from "../../src/testing.js"
-import { Backend, engine, passing, process, running, settle, text } from "./backend.js"
+import { Backend, onEngine, passing, process, running, settle, text } from "./backend.js"
 
 const user = { id: "u1", name: "user", address: "127.0.0.1", port: 8080 }
 const other = { ...user, id: "u2" }
-
-const test = (name: string, body: Effect.Effect<void, unknown, Backend | TestEtcd.TestEtcd | Scope.Scope>) =>
-  it.effect(name, () =>
-    body.pipe(
-      Effect.ensuring(
-        Effect.flatMap(TestEtcd.TestEtcd, (etcd) => Effect.all([etcd.up, etcd.resume, etcd.clear], { discard: true }))
-      ),
-      Effect.scoped,
-      Effect.provide(engine())
-    ))
 
 const keys = Effect.flatMap(
   TestEtcd.TestEtcd,
@@ -31,7 +21,7 @@ const keys = Effect.flatMap(
 describe("a registration that is ended while it begins", () => {
   for (const by of ["unregister", "its scope"] as const) {
     for (const during of ["the grant of its lease", "its put"] as const) {
-      test(
+      onEngine(
         `by ${by}, during ${during}, leaves nothing behind`,
         Effect.gen(function*() {
           const etcd = yield* TestEtcd.TestEtcd
@@ -58,7 +48,7 @@ describe("a registration that is ended while it begins", () => {
     }
   }
 
-  test(
+  onEngine(
     "by nobody, as its caller cannot be interrupted, stands",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -78,7 +68,7 @@ describe("a registration that is ended while it begins", () => {
     })
   )
 
-  test(
+  onEngine(
     "does not begin in a scope that is closed",
     Effect.gen(function*() {
       const { pass } = yield* Backend
@@ -95,7 +85,7 @@ describe("a registration that is ended while it begins", () => {
 })
 
 describe("a registration that outlives its registry", () => {
-  test(
+  onEngine(
     "is over: it says so, its key is gone, and updates do not wait for ever",
     Effect.gen(function*() {
       const { close, value } = yield* running(process)
@@ -111,7 +101,7 @@ describe("a registration that outlives its registry", () => {
     })
   )
 
-  test(
+  onEngine(
     "does not hold up the close of the registry while etcd does not answer",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd

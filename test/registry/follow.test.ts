@@ -1,11 +1,10 @@
 /** The local copy that balancers read, and what it makes of accidents. */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
 import * as Copy from "../../src/internal/registry/copy.js"
 import * as Entry from "../../src/internal/registry/entry.js"
 import * as Key from "../../src/Key.js"
@@ -13,17 +12,7 @@ import * as Mirror from "../../src/Mirror.js"
 import * as Registry from "../../src/Registry.js"
 import * as Session from "../../src/Session.js"
 import * as TestEtcd from "../../src/testing.js"
-import { Backend, engine, passing, process, running, settle, until } from "./backend.js"
-
-const test = (name: string, body: Effect.Effect<void, unknown, Backend | TestEtcd.TestEtcd | Scope.Scope>) =>
-  it.effect(name, () =>
-    body.pipe(
-      Effect.ensuring(
-        Effect.flatMap(TestEtcd.TestEtcd, (etcd) => Effect.all([etcd.up, etcd.resume, etcd.clear], { discard: true }))
-      ),
-      Effect.scoped,
-      Effect.provide(engine())
-    ))
+import { Backend, onEngine, passing, process, running, settle, until } from "./backend.js"
 
 const registry = Effect.map(process, (process) => Context.get(process, Registry.Registry))
 
@@ -54,7 +43,7 @@ const history = (followed: Registry.Followed): ReadonlyArray<string | undefined>
 }
 
 describe("a followed service", () => {
-  test(
+  onEngine(
     "never goes back: who looked before a change and had to wait does not bring the old list back",
     Effect.gen(function*() {
       const { client } = yield* Backend
@@ -87,7 +76,7 @@ describe("a followed service", () => {
     })
   )
 
-  test(
+  onEngine(
     "is at hand without an effect, from the first read on",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -119,7 +108,7 @@ describe("a followed service", () => {
     })
   )
 
-  test(
+  onEngine(
     "says since when it is old, and serves the last list meanwhile",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -140,7 +129,7 @@ describe("a followed service", () => {
     })
   )
 
-  test(
+  onEngine(
     "notices that etcd does not let it read any more",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -159,7 +148,7 @@ describe("a followed service", () => {
     })
   )
 
-  test(
+  onEngine(
     "tells of entries that are no service",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -177,7 +166,7 @@ describe("a followed service", () => {
     })
   )
 
-  test(
+  onEngine(
     "goes on when a listener throws, and others hear of the change",
     Effect.gen(function*() {
       yield* put("a")
@@ -196,7 +185,7 @@ describe("a followed service", () => {
     })
   )
 
-  test(
+  onEngine(
     "costs no more than an array, with a hundred instances",
     Effect.gen(function*() {
       yield* Effect.forEach(Array.from({ length: 100 }), (_, index) => put(`i${index}`), { discard: true })
@@ -215,7 +204,7 @@ describe("a followed service", () => {
 })
 
 describe("callers of a service", () => {
-  test(
+  onEngine(
     "keep those that an etcd without its data does not know yet, until they are back",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -244,7 +233,7 @@ describe("callers of a service", () => {
     })
   )
 
-  test(
+  onEngine(
     "keep the last ones for a while, unless these drained, and for as long as etcd is away",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -273,7 +262,7 @@ describe("callers of a service", () => {
     })
   )
 
-  test(
+  onEngine(
     "hear the truth at once where no grace is wanted",
     Effect.gen(function*() {
       yield* put("a")
@@ -286,7 +275,7 @@ describe("callers of a service", () => {
     })
   )
 
-  test(
+  onEngine(
     "do not notice that the only instance lost its lease or its key",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd

@@ -1,27 +1,16 @@
 /** What a registration tells of itself: each change of its state once, in words for a person. */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
-import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Registry from "../../src/Registry.js"
 import * as TestEtcd from "../../src/testing.js"
-import { Backend, engine, passing, process, until } from "./backend.js"
+import { Backend, onEngine, passing, process, until } from "./backend.js"
 
 const user = { id: "u1", name: "user", address: "127.0.0.1", port: 8080 }
 const key = "/services/user/u1"
-
-const test = (name: string, body: Effect.Effect<void, unknown, Backend | TestEtcd.TestEtcd | Scope.Scope>) =>
-  it.effect(name, () =>
-    body.pipe(
-      Effect.ensuring(
-        Effect.flatMap(TestEtcd.TestEtcd, (etcd) => Effect.all([etcd.up, etcd.resume, etcd.clear], { discard: true }))
-      ),
-      Effect.scoped,
-      Effect.provide(engine())
-    ))
 
 /** A registration, with all that it tells of itself. */
 const told = (ttl: Duration.DurationInput = "10 seconds") =>
@@ -49,7 +38,7 @@ const sinceOf = (status: Registry.RegistrationStatus) => status._tag === "Reconn
 
 describe("the statuses of a registration", () => {
   for (const how of ["refuses connections", "does not answer"] as const) {
-    test(
+    onEngine(
       `tell an outage once, and the end of the lease once, however long etcd ${how}`,
       Effect.gen(function*() {
         const etcd = yield* TestEtcd.TestEtcd
@@ -71,7 +60,7 @@ describe("the statuses of a registration", () => {
     )
   }
 
-  test(
+  onEngine(
     "tell a short outage once, and count it from its beginning, although an update fails meanwhile",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -88,7 +77,7 @@ describe("the statuses of a registration", () => {
     })
   )
 
-  test(
+  onEngine(
     "tell each reason once where etcd is away and refuses by turns",
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
@@ -112,7 +101,7 @@ describe("the statuses of a registration", () => {
     })
   )
 
-  test(
+  onEngine(
     "and the log tell of one loss when etcd comes back without its data, and not that somebody wrote over the entry",
     Effect.gen(function*() {
       const { startWithoutData, stop } = yield* Backend

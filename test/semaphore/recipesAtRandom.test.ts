@@ -114,7 +114,7 @@ const isOurs = ({ key }: { readonly key: Uint8Array }): boolean => !text(key).st
 type Hurt = (etcd: TestEtcd.Engine, faults: TestEtcd.Faults, lasts: number, lost: Set<bigint>) => Effect.Effect<void>
 
 const forAWhile = (begin: Effect.Effect<void>, lasts: number, end: Effect.Effect<void>): Effect.Effect<void> =>
-  begin.pipe(Effect.zipRight(Effect.sleep(lasts)), Effect.zipRight(end))
+  Effect.zipRight(begin, Effect.delay(end, lasts))
 
 const ofTransactions: TestEtcd.FaultOptions = { match: ({ operation }) => operation === "txn" }
 
@@ -194,6 +194,7 @@ const run = (wishes: ReadonlyArray<Wish>, hurts: ReadonlyArray<Trouble>) =>
           assert.isAtMost(sum, capacity, resource)
           return present
         }),
+        // Of virtual time: that is what it does while it holds.
         () =>
           Effect.sleep(holds),
         (present) =>
@@ -222,7 +223,6 @@ const run = (wishes: ReadonlyArray<Wish>, hurts: ReadonlyArray<Trouble>) =>
     yield* Effect.all([...wishes.map(fulfil), ...hurts.map(hurt)], { concurrency: "unbounded", discard: true })
     // Nobody is left, in the end: each can have all of it.
     yield* etcd.clear
-    yield* Effect.sleep("1 second")
     const timeout = "30 seconds"
     const all = Effect.forEach(["a", "a/b"], (name) =>
       Effect.scoped(Effect.gen(function*() {

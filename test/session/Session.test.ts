@@ -22,6 +22,15 @@ const leaseOf = (id: bigint) =>
 
 const session = (ttl: Duration.DurationInput) => Session.make({ ttl })
 
+/** The event loop stands still: time goes on, and nothing that sleeps wakes up. */
+const stalledClock = (nanos: () => bigint): Effect.Effect<Clock.Clock> =>
+  Effect.map(Effect.clock, (clock) => ({
+    ...clock,
+    unsafeCurrentTimeNanos: nanos,
+    currentTimeNanos: Effect.sync(nanos),
+    sleep: () => Effect.never
+  }))
+
 describe("Session", () => {
   it.effect("needs no lease until it is used, and keeps it alive afterwards", () =>
     Effect.gen(function*() {
@@ -115,14 +124,8 @@ describe("Session", () => {
 
   it.effect("looks at the clock when asked, although no timer has fired", () =>
     Effect.gen(function*() {
-      // The event loop stands still: time goes on, and nothing that sleeps wakes up.
       let nanos = 0n
-      const stalled: Clock.Clock = {
-        ...(yield* Effect.clock),
-        unsafeCurrentTimeNanos: () => nanos,
-        currentTimeNanos: Effect.sync(() => nanos),
-        sleep: () => Effect.never
-      }
+      const stalled = yield* stalledClock(() => nanos)
       const own = yield* Effect.withClock(session("9 seconds"), stalled)
       yield* Effect.withClock(own.lease, stalled)
       yield* own.check
@@ -135,12 +138,7 @@ describe("Session", () => {
   it.effect("tells everybody of its end, although who finds out is interrupted by one of them, and another throws", () =>
     Effect.gen(function*() {
       let nanos = 0n
-      const stalled: Clock.Clock = {
-        ...(yield* Effect.clock),
-        unsafeCurrentTimeNanos: () => nanos,
-        currentTimeNanos: Effect.sync(() => nanos),
-        sleep: () => Effect.never
-      }
+      const stalled = yield* stalledClock(() => nanos)
       const own = yield* Effect.withClock(session("9 seconds"), stalled)
       yield* Effect.withClock(own.lease, stalled)
       const told: Array<string> = []
@@ -168,12 +166,7 @@ describe("Session", () => {
     Effect.gen(function*() {
       const etcd = yield* TestEtcd
       let nanos = 0n
-      const stalled: Clock.Clock = {
-        ...(yield* Effect.clock),
-        unsafeCurrentTimeNanos: () => nanos,
-        currentTimeNanos: Effect.sync(() => nanos),
-        sleep: () => Effect.never
-      }
+      const stalled = yield* stalledClock(() => nanos)
       const own = yield* Effect.withClock(session("9 seconds"), stalled)
       yield* Effect.withClock(own.lease, stalled)
       yield* etcd.stall()
