@@ -17,7 +17,8 @@ export default defineConfig({
     setupFiles: ["test/support/strictEquality.ts"],
     reporters: ["default", new SummaryReporter()],
     pool: "forks",
-    poolOptions: { forks: { minForks: 1, maxForks: 2 } },
+    // Much of the time they wait for leases to end and servers to start: three keep two cores busy.
+    poolOptions: { forks: { minForks: 1, maxForks: 3 } },
     // For what hangs: on a busy machine anything else can take ten times as long as on an idle one.
     testTimeout: 90_000,
     hookTimeout: 60_000,

@@ -9,34 +9,18 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import * as RcMap from "effect/RcMap"
-import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import { EtcdClient } from "./EtcdClient.js"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { EtcdClient } from "./EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "./EtcdError.js"
-import { inBackground } from "./internal/background.js"
-import * as Copy from "./internal/registry/copy.js"
-import * as Entry from "./internal/registry/entry.js"
 import * as Input from "./internal/registry/input.js"
-import type { Keeper } from "./internal/registry/keeper.js"
-import * as Keepers from "./internal/registry/keeper.js"
 import * as Layouts from "./internal/registry/layouts.js"
-import * as model from "./internal/registry/model.js"
-import * as OwnEntries from "./internal/registry/ownEntries.js"
+import type * as model from "./internal/registry/model.js"
 import * as Pulled from "./internal/registry/pulled.js"
-import * as SessionStates from "./internal/registry/sessionStates.js"
-import * as Workers from "./internal/registry/workers.js"
-import { isDebugging, traced } from "./internal/traced.js"
+import * as Service from "./internal/registry/service.js"
 import * as validate from "./internal/validate.js"
-import * as Key from "./Key.js"
-import * as Mirror from "./Mirror.js"
-import { Sessions } from "./Session.js"
-import * as Txn from "./Txn.js"
+import type { Sessions } from "./Session.js"
 
 export {
   /**
@@ -225,11 +209,8 @@ export class Registry extends Context.Tag("effect-coord/Registry")<Registry, {
   readonly instancesState: (name: string) => Effect.Effect<model.InstancesState, InvalidArgument>
 }>() {}
 
-const defaultTtl = Duration.seconds(30)
 const defaultDrain = Duration.seconds(1)
 const defaultGrace = Duration.seconds(10)
-const copiesIdle = Duration.seconds(30)
-const freshnessInterval = Duration.seconds(5)
 
 /**
  * The registry over the client and the sessions of its context. Closing the scope ends the local copies, and unregisters
@@ -244,202 +225,7 @@ export const make = (
   Effect.gen(function*() {
     if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const layout = yield* Layouts.make(options.format ?? "coord", options.prefix)
-    const grace = yield* Input.pause("grace", options.grace ?? defaultGrace)
-    const client = yield* EtcdClient
-    const sessions = yield* Sessions
-    const background = yield* Effect.scope
-    const states = yield* SessionStates.make
-    const entries = yield* OwnEntries.make
-    const workers = yield* Workers.make
-    const own = Context.make(EtcdClient, client).pipe(Context.add(Sessions, sessions))
-    /** What is registered here, by key: usually one each. */
-    const keepers = new Map<string, ReadonlyArray<Keeper>>()
-    const keepersOf = (key: string): ReadonlyArray<Keeper> => keepers.get(key) ?? []
-
-    const followed = new Set<Copy.Copy>()
-    // The breaks of the connection are heard of at once; what only a mirror knows (a refusal) a little later.
-    yield* Stream.merge(client.watchConnection.changes, Stream.tick(freshnessInterval)).pipe(
-      Stream.runForEach(() => Effect.forEach(Array.from(followed), ({ refresh }) => refresh, { discard: true })),
-      Effect.interruptible,
-      Effect.forkIn(background)
-    )
-
-    const copies = yield* RcMap.make({
-      lookup: (name: string) => {
-        const folder = layout.folder(name)
-        return Mirror.make(folder.range).pipe(
-          Effect.flatMap((mirror) => Copy.make(folder, mirror, grace)),
-          Effect.tap((copy) =>
-            Effect.acquireRelease(
-              Effect.sync(() => followed.add(copy)),
-              () => Effect.sync(() => followed.delete(copy))
-            )
-          ),
-          Effect.annotateLogs("service", name),
-          Effect.provide(own)
-        )
-      },
-      idleTimeToLive: copiesIdle
-    })
-
-    const add = (key: string, keeper: Keeper): void => {
-      keepers.set(key, [...keepersOf(key), keeper])
-    }
-
-    const forget = (key: string, keeper: Keeper): void => {
-      const others = keepersOf(key).filter((other) => other !== keeper)
-      if (others.length === 0) keepers.delete(key)
-      else keepers.set(key, others)
-    }
-
-    /** Waits for its time whatever becomes of the mark. The closing fibre may have been interrupted: the mark has its own. */
-    const drained = ({ registration }: Keeper, time: Duration.Duration): Effect.Effect<void> =>
-      Effect.flatMap(registration.status, ({ _tag }) =>
-        _tag === "Replaced" ? Effect.void : Effect.acquireUseRelease(
-          Effect.forkDaemon(Effect.interruptible(Effect.ignore(registration.drain))),
-          () => Effect.uninterruptible(Effect.sleep(time)),
-          Fiber.interrupt
-        ))
-
-    const register: Registry["Type"]["register"] = (input, registerOptions) =>
-      Effect.gen(function*() {
-        const service = yield* Entry.validateService(input, ["service"])
-        if (registerOptions !== undefined && !validate.isOptions(registerOptions)) {
-          return yield* validate.noOptions(registerOptions)
-        }
-        const ttl = yield* validate.ttl(registerOptions?.ttl ?? defaultTtl)
-        const drain = yield* Input.pause("drain", registerOptions?.drain ?? 0)
-        const { id, name } = service
-        const key = layout.key(name, id)
-        const parent = yield* Effect.scope
-        let drains = false
-        return yield* Effect.uninterruptibleMask((restore) =>
-          Effect.gen(function*() {
-            const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
-            const keeper = yield* Keepers.make({
-              ttl,
-              service,
-              layout,
-              separate: keepers.has(key),
-              states,
-              entries,
-              workers,
-              background,
-              isHeld: (lease) => keepersOf(key).some(({ holds }) => holds(lease)),
-              unregister: Effect.uninterruptible(Effect.suspend(() => {
-                drains = false
-                return Scope.close(scope, Exit.void)
-              }))
-            })
-            add(key, keeper)
-            // Forgotten last: who registers the same key before it is deleted must not use the same lease.
-            yield* Scope.addFinalizer(
-              scope,
-              Effect.zipRight(keeper.close, Effect.sync(() => forget(key, keeper)))
-            )
-            if (Duration.toMillis(drain) > 0) {
-              yield* Scope.addFinalizer(scope, Effect.suspend(() => drains ? drained(keeper, drain) : Effect.void))
-            }
-            yield* restore(keeper.first).pipe(
-              Effect.withSpan("Registry.register", { attributes: { name, id }, captureStackTrace: false }),
-              Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-            )
-            yield* keeper.keep
-            drains = true
-            return keeper.registration
-          })
-        ).pipe(
-          inBackground("registration", { service: name, id }),
-          Effect.provide(own)
-        )
-      })
-
-    const end = (some: ReadonlyArray<Keeper>): Effect.Effect<void> =>
-      Effect.forEach(some, ({ registration }) => registration.unregister, { concurrency: "unbounded", discard: true })
-
-    /** Deletes the entry that is there now; one that comes later is not touched, however often this is sent. */
-    const removeEntry = (key: string | Uint8Array): Effect.Effect<boolean, EtcdError> =>
-      Effect.flatMap(
-        client.get(key),
-        Option.match({
-          onNone: () => Effect.succeed(false),
-          onSome: ({ createRevision }) =>
-            Effect.as(
-              client.txn(
-                { compare: [Txn.createRevision(key, "=", createRevision)], success: [Txn.del({ key })] },
-                { idempotent: true }
-              ),
-              true
-            )
-        })
-      )
-
-    const allKeys = Effect.map(
-      Stream.runCollect(client.pages(layout.all)),
-      (pages) =>
-        Array.from(pages).flatMap(({ kvs }) =>
-          kvs.flatMap((kv) => {
-            const parsed = layout.parse(kv)
-            return parsed === undefined ? [] : [{ ...parsed, key: kv.key }]
-          })
-        )
-    )
-
-    const unregister: Registry["Type"]["unregister"] = (id, name) =>
-      Effect.gen(function*() {
-        yield* Key.validateSegment("id", id)
-        if (name !== undefined) yield* Key.validate("name", name)
-        const own = Array.from(keepers.values()).flat().filter(({ registration: { service } }) =>
-          service.id === id && (name === undefined || service.name === name)
-        )
-        yield* end(own)
-        if (own.length > 0) return
-        const keys = name === undefined
-          ? (yield* allKeys).filter((entry) => entry.id === id).map(({ key }) => key)
-          : [layout.key(name, id)]
-        const removed = yield* Effect.forEach(keys, removeEntry, { concurrency: 16 })
-        if (!removed.includes(true)) return yield* new model.NotFound({ what: "service", id, name })
-        yield* Effect.logDebug("unregistered")
-      }).pipe(
-        Effect.annotateLogs({ service: name ?? "*", id }),
-        Effect.withSpan("Registry.unregister", { attributes: { name, id }, captureStackTrace: false })
-      )
-
-    const discover: Registry["Type"]["discover"] = (name) =>
-      Effect.withFiberRuntime((fiber) =>
-        traced(
-          fiber,
-          "Registry.discover",
-          { name },
-          Effect.gen(function*() {
-            yield* Key.validate("name", name)
-            const folder = layout.folder(name)
-            const { kvs } = yield* client.range(folder.range)
-            const services = yield* Copy.decodeAll(folder, kvs)
-            if (isDebugging(fiber)) yield* Effect.logDebug(`discovered ${services.length} instances of ${name}`)
-            return services
-          })
-        )
-      )
-
-    const follow = (name: string): Effect.Effect<Copy.Copy, InvalidArgument, Scope.Scope> =>
-      Effect.flatMap(Key.validate("name", name), (valid) => RcMap.get(copies, valid))
-
-    // What outlives this would be kept by nobody.
-    yield* Effect.addFinalizer(() => end(Array.from(keepers.values()).flat()))
-
-    return {
-      register,
-      unregister,
-      discover,
-      services: Effect.map(allKeys, (entries) => Array.from(new Set(entries.map(({ name }) => name))).sort()).pipe(
-        Effect.withSpan("Registry.services", { captureStackTrace: false })
-      ),
-      follow,
-      watch: (name) => Pulled.stream(Effect.flatMap(follow(name), ({ reader }) => reader)),
-      instances: (name) => Pulled.stream(Effect.flatMap(follow(name), ({ listReader }) => listReader)),
-      instancesState: (name) => Effect.scoped(Effect.flatMap(follow(name), ({ latest }) => latest))
-    }
+    return yield* Service.make(layout, yield* Input.pause("grace", options.grace ?? defaultGrace))
   })
 
 /**
