@@ -7,10 +7,10 @@
  */
 import { Command } from "@effect/platform"
 import { NodeContext } from "@effect/platform-node"
-import { Config as EffectConfig, Effect, Option, Schema } from "effect"
+import { Effect, Option, Schema } from "effect"
 import { Config } from "effect-coord"
 import { fileURLToPath } from "node:url"
-import { run, runName } from "./support.js"
+import { isReal, run, runName } from "./support.js"
 
 const Replicas = Schema.Struct({ count: Schema.Int, changedBy: Schema.String })
 
@@ -50,16 +50,14 @@ const asService = (name: string, key: string, seen: bigint) => Effect.provide(pr
 
 const both = Effect.gen(function*() {
   const key = `${runName}/replicas`
-  const isReal = Option.isSome(yield* EffectConfig.option(EffectConfig.string("ETCD_ENDPOINTS")))
   const seen = yield* Config.compareAndSet(key, Replicas, { count: 2, changedBy: "nobody" }, 0n)
-  yield* Effect.log(`there are 2 replicas, version ${seen}`)
+  yield* Effect.log(`there are 2 replicas, version ${seen}; two programs start`)
   yield* Effect.forEach(Object.keys(wanted), (name) =>
     Effect.if(isReal, {
       onTrue: () => asProcess(name, key, seen),
       onFalse: () => asService(name, key, seen)
     }), { concurrency: "unbounded" })
   yield* Effect.log(`after ten changes by each there are ${show(yield* Config.get(key, Replicas))}`)
-  yield* Config.delete(key)
 })
 
 const [name, key, seen] = process.argv.slice(2)

@@ -6,7 +6,7 @@
  *     ETCD_ENDPOINTS=127.0.0.1:2379 npx tsx examples/configLayers.ts
  */
 import { Effect, Option, Schema, Stream } from "effect"
-import { Config, ConfigLayers, EtcdClient } from "effect-coord"
+import { Config, ConfigLayers } from "effect-coord"
 import { run, runName } from "./support.js"
 
 const base = `${runName}/base`
@@ -63,7 +63,4 @@ run(Effect.gen(function*() {
   ])
   yield* Effect.sleep("100 millis")
   yield* table("and now:", yield* billing.explain)
-
-  const etcd = yield* EtcdClient.EtcdClient
-  yield* etcd.delete({ key: `/config/${runName}/`, rangeEnd: `/config/${runName}0` })
 }))

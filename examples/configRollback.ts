@@ -45,6 +45,4 @@ run(Effect.gen(function*() {
   yield* Config.delete(key)
   yield* Config.rollback(key, version)
   yield* Effect.log(`deleted and brought back: ${JSON.stringify(yield* Config.get(key, Timeouts))}`)
-
-  yield* Config.delete(key)
 }))

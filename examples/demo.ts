@@ -7,7 +7,19 @@
  *     DEMO_SECONDS=30 ETCD_ENDPOINTS=… npm run demo       long enough to stop etcd in the middle, and start it again
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import { Config as EffectConfig, Context, Effect, Layer, Logger, Option, Schedule, Schema, Stream } from "effect"
+import {
+  Cause,
+  Config as EffectConfig,
+  Context,
+  Effect,
+  Layer,
+  Logger,
+  LogLevel,
+  Option,
+  Schedule,
+  Schema,
+  Stream
+} from "effect"
 import { Config, Coord, Lock, Registry } from "effect-coord"
 
 const Limits = Schema.Struct({ requestsPerSecond: Schema.Int, burst: Schema.optional(Schema.Int) })
@@ -16,7 +28,10 @@ const say = (who: string, what: string) => Effect.log(`${who.padEnd(9)}  ${what}
 
 const plainLines = Logger.replace(
   Logger.defaultLogger,
-  Logger.make(({ date, message }) => globalThis.console.log(`${date.toISOString().slice(11, 23)}  ${String(message)}`))
+  Logger.make(({ date, logLevel, message }) => {
+    const level = logLevel === LogLevel.Info ? "" : logLevel.label.padEnd(11)
+    globalThis.console.log(`${date.toISOString().slice(11, 23)}  ${level}${String(message)}`)
+  })
 )
 
 /** A name of this run's own, so that several demos may run on one cluster. */
@@ -134,8 +149,8 @@ const program = Effect.gen(function*() {
     )
   }
   yield* say("health", healthy ? "all is well" : "something is wrong")
-  yield* Config.delete(`${run}/limits`)
-})
+  // A setting outlives who has set it.
+}).pipe(Effect.ensuring(Effect.ignore(Config.delete(`${run}/limits`))))
 
 const coord = Layer.unwrapEffect(
   Effect.gen(function*() {
@@ -161,6 +176,7 @@ program.pipe(
   Effect.scoped,
   Effect.provide(Layer.provideMerge(Shop.layer, coord)),
   Effect.zipRight(say("demo", "done: the layers are closed, nothing is left behind")),
+  Effect.tapErrorCause((cause) => say("demo", `failed: ${Cause.prettyErrors(cause).map(String).join("; ")}`)),
   Effect.provide(plainLines),
-  NodeRuntime.runMain({ disablePrettyLogger: true })
+  NodeRuntime.runMain({ disableErrorReporting: true, disablePrettyLogger: true })
 )

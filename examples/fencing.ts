@@ -64,6 +64,8 @@ run(Effect.gen(function*() {
   const machine = yield* makeMachine
   const one = yield* Effect.withClock(services, machine.clock)
   const two = yield* services
+  // However this ends: what has to be closed then needs a clock that goes.
+  yield* Effect.addFinalizer(() => machine.resume)
 
   const first = Lock.withLock(job, { ttl: "2 seconds" })((lock) =>
     Effect.gen(function*() {
@@ -108,5 +110,4 @@ run(Effect.gen(function*() {
     `what stands there: unprotected by ${yield* Config.get(unprotected, Schema.String)}, ` +
       `in the store by ${store.value}, under the guard by ${yield* Config.get(guarded, Schema.String)}`
   )
-  yield* Effect.all([Config.delete(unprotected), Config.delete(guarded)])
 }))

@@ -7,14 +7,14 @@
  */
 import { HttpClient, HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
 import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
-import { Config as EffectConfig, Context, Effect, Layer, Option, Schedule, Schema, Stream } from "effect"
+import { Context, Effect, Layer, Option, Schedule, Schema, Stream } from "effect"
 import { Config, ConfigManager, Coord, EtcdClient } from "effect-coord"
 import * as TestEtcd from "effect-coord/testing"
 import { mkdtemp, rm } from "node:fs/promises"
 import { createServer } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { run, runName } from "./support.js"
+import { isReal, run, runName } from "./support.js"
 
 const Settings = Schema.Struct({ greeting: Schema.NonEmptyString, requestsPerSecond: Schema.Int })
 type Settings = typeof Settings.Type
@@ -23,8 +23,8 @@ class Live extends Context.Tag("example/Live")<Live, ConfigManager.ConfigManager
 
 const live = (snapshotFile: string) =>
   ConfigManager.layer(Live, {
-    env: "example",
-    service: runName,
+    env: runName,
+    service: "greeter",
     component: "http",
     schema: Settings,
     default: { greeting: "Hello", requestsPerSecond: 10 },
@@ -146,11 +146,7 @@ const temporaryFolder = Effect.acquireRelease(
 run(
   Effect.gen(function*() {
     const application = Layer.provideMerge(server, live(join(yield* temporaryFolder, "settings.json")))
-    const isReal = Option.isSome(yield* EffectConfig.option(EffectConfig.string("ETCD_ENDPOINTS")))
-    if (isReal) {
-      const end = Effect.flatMap(Live, ({ key }) => Config.delete(key))
-      return yield* Effect.provide(Effect.zipRight(day, end), application)
-    }
+    if (yield* isReal) return yield* Effect.provide(day, application)
     yield* Effect.provide(Effect.zipRight(day, stop), application).pipe(
       Effect.zipRight(say("starts the server anew, still without etcd")),
       Effect.zipRight(Effect.provide(restart, application)),

@@ -55,5 +55,4 @@ run(Effect.gen(function*() {
   yield* Effect.all([worker("alice"), worker("bob"), worker("carol")], { concurrency: "unbounded" })
   yield* losesItsLock
   yield* writesTooLate
-  yield* Config.delete(lastRun)
 }))

@@ -6,7 +6,7 @@
  */
 import { HttpClient, HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
-import { Effect, Layer, Schedule } from "effect"
+import { Effect, Layer, Schedule, Stream } from "effect"
 import { Registry } from "effect-coord"
 import { httpClient } from "effect-coord/HttpClient"
 import { createServer } from "node:http"
@@ -50,6 +50,7 @@ run(
       const response = yield* patient.get("/users/1")
       yield* Effect.log(`${response.request.url} answers ${yield* response.text}`)
     }).pipe(Effect.withSpan("caller"), Effect.provide(server))
+    yield* Stream.runDrain(Stream.takeUntil(Registry.instances(service), (instances) => instances.length === 0))
     const error = yield* Effect.flip(users.get("/users/1"))
     yield* Effect.log(error.message)
   }).pipe(Effect.provide(NodeHttpClient.layer))

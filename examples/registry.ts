@@ -16,8 +16,9 @@ const instance = (id: string, port: number) =>
     { ttl: "5 seconds" }
   )
 
-const show = ({ address, id, metadata, port }: Registry.ServiceInfo) =>
-  `${id} at ${address}:${port}, version ${metadata.version}`
+const show = (service: Registry.ServiceInfo) =>
+  `${service.id} at ${service.address}:${service.port}, version ${service.metadata.version}` +
+  `, weight ${Registry.weight(service)}${Registry.isDraining(service) ? ", draining" : ""}`
 
 const shortPause = Effect.sleep("200 millis")
 
@@ -26,7 +27,7 @@ run(Effect.gen(function*() {
   yield* Effect.forkScoped(
     Stream.runForEach(
       Registry.instances(service),
-      (instances) => Effect.log(instances.length === 0 ? "no instances" : instances.map(show).join(", "))
+      (instances) => Effect.log(instances.length === 0 ? "no instances" : instances.map(show).join("; "))
     )
   )
   yield* shortPause
@@ -41,7 +42,7 @@ run(Effect.gen(function*() {
   yield* registration.update({ version: "1.1.0" })
   yield* shortPause
 
-  // Somebody deletes the entry. It comes back by itself.
+  // Somebody deletes the entry. It comes back by itself, and before the list would have become empty.
   const etcd = yield* EtcdClient.EtcdClient
   yield* etcd.delete({ key: registration.key })
   yield* shortPause
@@ -49,9 +50,9 @@ run(Effect.gen(function*() {
 
   // Callers that balance by weight send fewer calls, and then no new ones.
   yield* registration.setWeight(0.5)
+  yield* shortPause
   yield* registration.drain
-  const [present] = yield* Registry.discover(service)
-  yield* Effect.log(`weight ${Registry.weight(present)}, draining: ${Registry.isDraining(present)}`)
+  yield* shortPause
   yield* registration.resume
 
   const found = yield* Registry.discover(service)

@@ -53,5 +53,4 @@ run(Effect.gen(function*() {
     Effect.flip(Lock.withLocks(names.map(account), { timeout: "300 millis" })(Effect.void))
   ))
   yield* Effect.log(error.message)
-  yield* Effect.forEach(names, (name) => Config.delete(account(name)))
 }))

@@ -6,10 +6,10 @@
  */
 import { Command } from "@effect/platform"
 import { NodeContext } from "@effect/platform-node"
-import { Config as EffectConfig, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
+import { Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
 import { Election, Singleton } from "effect-coord"
 import { fileURLToPath } from "node:url"
-import { run, runName } from "./support.js"
+import { isReal, run, runName } from "./support.js"
 
 /** What only one node may do: any layer. This one works in the background for as long as it is up. */
 const ticker = (node: string) =>
@@ -70,6 +70,7 @@ const processes = (job: string) =>
           shutDown: Effect.zipRight(Effect.log(`${name} is shut down`), child.kill("SIGTERM"))
         })
       )
+    yield* Effect.log("three nodes start")
     const started = yield* Effect.forEach(names, (name) => Effect.map(start(name), (child) => [name, child] as const))
     yield* endTwo(job, Object.fromEntries(started))
   }).pipe(Effect.provide(NodeContext.layer))
@@ -91,11 +92,8 @@ const [name, job] = process.argv.slice(2)
 if (name !== undefined && job !== undefined) {
   run(Effect.zipRight(Layer.build(node(name, job)), Effect.never))
 } else {
-  run(Effect.flatMap(
-    EffectConfig.option(EffectConfig.string("ETCD_ENDPOINTS")),
-    Option.match({
-      onNone: () => layers(`${runName}/ticker`),
-      onSome: () => processes(`${runName}/ticker`)
-    })
-  ))
+  run(Effect.if(isReal, {
+    onTrue: () => processes(`${runName}/ticker`),
+    onFalse: () => layers(`${runName}/ticker`)
+  }))
 }

@@ -26,15 +26,10 @@ const tryFor = (name: string) =>
     Effect.retry({ while: (error) => error._tag === "LockConflict", schedule: growingPauses })
   )
 
-const briefly = Effect.scoped(Effect.gen(function*() {
-  yield* Lock.acquire(key, { ttl: "5 seconds" })
-  yield* Effect.log("first: holds the lock for a second")
-  yield* Effect.sleep("1 second")
-}))
-
 run(Effect.gen(function*() {
-  yield* Effect.forkScoped(briefly)
-  yield* Effect.sleep("100 millis")
+  const first = yield* Lock.acquire(key, { ttl: "5 seconds" })
+  yield* Effect.log("first: holds the lock for a second")
+  yield* Effect.forkScoped(Effect.delay(first.release, "1 second"))
 
   const lock = yield* tryFor("second")
   yield* Effect.log(`second: holds it with token ${lock.fencingToken}`)

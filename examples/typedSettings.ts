@@ -86,7 +86,4 @@ run(Effect.gen(function*() {
     yield* Effect.sleep("100 millis")
     yield* operate
   }).pipe(Effect.provide(Config.layerProvider(runName, { orElse: fallback })))
-
-  const etcd = yield* EtcdClient.EtcdClient
-  yield* etcd.delete({ key: `/config/${runName}/`, rangeEnd: `/config/${runName}0` })
 }))

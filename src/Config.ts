@@ -417,7 +417,10 @@ export const put = <A, I, R>(
 ): Step<R> => ({
   _tag: "Put",
   key,
-  encoded: Effect.flatMap(Entries.codecFor(key, schema), (codec) => Entries.encode(key, codec, value)),
+  // The transaction looks at the key first, which may be anything.
+  encoded: Effect.suspend(() =>
+    Effect.flatMap(Entries.codecFor(key, schema), (codec) => Entries.encode(key, codec, value))
+  ),
   options
 })
 

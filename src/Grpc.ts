@@ -110,6 +110,9 @@ export interface ClientConstructor<out C> {
 const defaultConnectTimeout = Duration.seconds(5)
 const defaultCloseTimeout = Duration.seconds(2)
 
+/** The longest time a timer of Node takes: a longer one would fire at once. */
+const maxMillis = 2_147_483_647
+
 const balancers: Record<Policy, (options: ConnectionOptions) => grpc.LoadBalancingConfig> = {
   weighted: ({ minReadyInZone, zone }) => ({ [Balancer.name]: { zone, minReadyInZone } }),
   round_robin: () => ({ round_robin: {} }),
@@ -199,7 +202,10 @@ export const getConnection = (
       options.connectTimeout ?? defaultConnectTimeout
     )
     const closeTimeout = yield* validate.positiveDuration("closeTimeout", options.closeTimeout ?? defaultCloseTimeout)
-    const credentials = Handshake.withTimeout(yield* makeTls(options), Duration.toMillis(connectTimeout))
+    const credentials = Handshake.withTimeout(
+      yield* makeTls(options),
+      Math.min(maxMillis, Duration.toMillis(connectTimeout))
+    )
     const serverName = options.tls?.serverName
     const view = yield* View.make(name, yield* registry.follow(name), connectTimeout)
     return yield* Effect.acquireRelease(

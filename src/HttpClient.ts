@@ -19,6 +19,7 @@ import * as Stream from "effect/Stream"
 import * as Utils from "effect/Utils"
 import { EtcdError, InvalidArgument } from "./EtcdError.js"
 import { inBackground } from "./internal/background.js"
+import { firstOf } from "./internal/firstOf.js"
 import * as Address from "./internal/httpName/address.js"
 import * as Execute from "./internal/httpName/execute.js"
 import * as Instances from "./internal/httpName/instances.js"
@@ -231,6 +232,7 @@ export const httpClient = (
       ),
       Effect.retry(again),
       inBackground("httpClient", { service: name }),
+      Effect.interruptible,
       Effect.forkScoped
     )
 
@@ -242,13 +244,11 @@ export const httpClient = (
         description: noInstance.message
       })
 
+    // The time is also that of requests that cannot be interrupted.
     const ready = (request: HttpClientRequest): Effect.Effect<void, HttpClientError.RequestError> =>
-      followed.ready.pipe(
-        Effect.mapError((cause) => failed(request, new NoInstance({ service: name, cause }))),
-        Effect.timeoutFail({
-          duration: listTimeout,
-          onTimeout: () => failed(request, new NoInstance({ service: name }))
-        })
+      firstOf(
+        Effect.mapError(followed.ready, (cause) => failed(request, new NoInstance({ service: name, cause }))),
+        Effect.flatMap(Effect.sleep(listTimeout), () => failed(request, new NoInstance({ service: name })))
       )
 
     const update = (request: HttpClientRequest): Effect.Effect<void, HttpClientError.RequestError> =>

@@ -138,7 +138,11 @@ const defaultTtl = Duration.seconds(30)
 
 const badMaxId = (maxId: number): Option.Option<InvalidArgument> =>
   Number.isSafeInteger(maxId) && maxId > 0 ? Option.none() : Option.some(
-    new InvalidArgument({ argument: "maxId", value: String(maxId), problem: "must be a whole number above zero" })
+    new InvalidArgument({
+      argument: "maxId",
+      value: validate.render(maxId),
+      problem: "must be a whole number above zero"
+    })
   )
 
 const badInput = (serviceName: string, options: AllocateOptions): InvalidArgument | undefined => {

@@ -289,8 +289,7 @@ export const make = (
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/locks")
-    const clock = yield* Effect.clock
-    const owner = owners.valueFor(options.name, clock)
+    const owner = yield* owners.values(options.name)
 
     const holding = Holding.make(client, "lock")
     const stay = yield* Stay.make(client, sessions, "lock", Recipe.lock)

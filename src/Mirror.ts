@@ -101,7 +101,10 @@ export interface Mirror {
   readonly steps: Stream.Stream<ReadonlyArray<Change>, EtcdError>
   /** The present copy, then the newest one whenever it changed: a slow reader skips what is overtaken. */
   readonly snapshots: Stream.Stream<Snapshot, EtcdError>
-  /** Waits until the copy has reached a revision at which one of its keys was written. */
+  /**
+   * Waits until the copy has reached a revision at which one of its keys was written, or until etcd has lost its data and
+   * with it what was written then.
+   */
   readonly awaitRevision: (revision: bigint) => Effect.Effect<void, EtcdError>
   readonly state: Effect.Effect<MirrorState>
 }
@@ -122,11 +125,11 @@ const mirrorOf = ({ log, ready, state }: MirrorCopy.Copy, replay: MirrorReader.R
     return present === undefined ? Effect.dieMessage("a mirror that is ready has a copy") : Effect.succeed(present)
   })
 
-  const awaitRevision = (revision: bigint): Effect.Effect<void, EtcdError> =>
-    Effect.flatMap(snapshot, (present) =>
-      present.revision >= revision
-        ? Effect.void
-        : Effect.zipRight(log.changed(present), awaitRevision(revision)))
+  const awaitFrom = (present: Snapshot, revision: bigint): Effect.Effect<void, EtcdError> =>
+    present.revision >= revision ? Effect.void : Effect.flatMap(
+      Effect.zipRight(log.changed(present), snapshot),
+      (next) => next.epoch === present.epoch ? awaitFrom(next, revision) : Effect.void
+    )
 
   return {
     ready,
@@ -137,7 +140,7 @@ const mirrorOf = ({ log, ready, state }: MirrorCopy.Copy, replay: MirrorReader.R
     changes: Stream.unwrap(Effect.map(ready, () => MirrorReader.changes(log, replay))),
     steps: Stream.unwrap(Effect.map(ready, () => MirrorReader.steps(log, replay))),
     snapshots: Stream.unwrap(Effect.map(ready, () => MirrorReader.snapshots(log))),
-    awaitRevision,
+    awaitRevision: (revision) => Effect.flatMap(snapshot, (present) => awaitFrom(present, revision)),
     state
   }
 }

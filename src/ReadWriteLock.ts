@@ -138,7 +138,7 @@ export const make = (
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/rwlocks")
-    const valueFor = Owner.valueFor(options.name, yield* Effect.clock)
+    const valueFor = yield* Owner.values(options.name)
     const holding = Holding.make(client, kind)
     const stay = yield* Stay.make(client, sessions, kind, Mode.readWriteLock)
 

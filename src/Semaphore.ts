@@ -184,7 +184,7 @@ const badCount = (argument: string, count: number, limit: number): InvalidArgume
     : count > limit
     ? `must not be above the limit of ${limit}`
     : undefined
-  return problem === undefined ? undefined : new InvalidArgument({ argument, value: String(count), problem })
+  return problem === undefined ? undefined : new InvalidArgument({ argument, value: validate.render(count), problem })
 }
 
 const entryOf = (kv: KeyValue): SemaphoreEntry => ({ ...QueueState.entryOf(kv), permits: Permits.parse(kv.value) })
@@ -201,7 +201,7 @@ export const make = (
     const client = yield* EtcdClient
     const sessions = yield* Sessions
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/semaphores")
-    const valueFor = Owner.valueFor(options.name, yield* Effect.clock)
+    const valueFor = yield* Owner.values(options.name)
     const holding = Holding.make(client, kind)
     const stay = yield* Stay.make(client, sessions, kind, Permits.semaphore)
 

@@ -16,6 +16,7 @@ import { EtcdError } from "../EtcdError.js"
 import type { Compare, KeyValue, Op, OpResponse } from "../Txn.js"
 import * as Txn from "../Txn.js"
 import { toText } from "./bytes.js"
+import * as InTurn from "./inTurn.js"
 
 export interface Request {
   readonly compare: ReadonlyArray<Compare>
@@ -46,6 +47,8 @@ interface Slot {
 interface Lease {
   readonly id: bigint
   readonly idle: Array<Slot>
+  /** How many markers were left to it. */
+  left: number
   renewAt: bigint
   endsAt: bigint
 }
@@ -60,6 +63,8 @@ const withdrawn = "withdrawn"
  */
 const leaseTtl = Duration.seconds(60)
 const closeTimeout = Duration.seconds(2)
+/** A lease with so many markers that nobody moves any more is not renewed: they go with it. */
+const maxLeft = 16
 /** How often a request that was withdrawn is sent again before its failure is passed on. */
 const repetitions = 8
 
@@ -72,7 +77,7 @@ const markerOf = (answer: OpResponse | undefined): KeyValue | undefined =>
 export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Effect.gen(function*() {
   const client = yield* EtcdClient
   const clock = yield* Effect.clock
-  const granting = yield* Effect.makeSemaphore(1)
+  const inTurn = InTurn.make()
   const clientId = randomUUID()
   let current: Lease | undefined
   let slots = 0
@@ -88,7 +93,7 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
     const sentAt = now()
     return client.leaseGrant({ ttl: leaseTtl }).pipe(
       Effect.map(({ id, ttl }): Lease => {
-        current = { id, idle: [], ...times(sentAt, ttl) }
+        current = { id, idle: [], left: 0, ...times(sentAt, ttl) }
         return current
       }),
       // A lease without keys is nothing to the caller, whose request has not been sent.
@@ -104,11 +109,14 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
       })
     })
 
-  const usable = (): Lease | undefined => current !== undefined && now() < current.renewAt ? current : undefined
+  const isWorn = ({ left }: Lease): boolean => left >= maxLeft
 
-  const renewed = granting.withPermits(1)(Effect.suspend(() => {
+  const usable = (): Lease | undefined =>
+    current !== undefined && !isWorn(current) && now() < current.renewAt ? current : undefined
+
+  const renewed = inTurn(Effect.suspend(() => {
     const lease = current
-    if (lease === undefined || now() >= lease.endsAt) return grant
+    if (lease === undefined || isWorn(lease) || now() >= lease.endsAt) return grant
     return usable() === undefined ? Effect.orElse(Effect.as(renew(lease), lease), () => grant) : Effect.succeed(lease)
   }))
 
@@ -202,7 +210,8 @@ export const make: Effect.Effect<Attempts, never, EtcdClient | Scope.Scope> = Ef
         // A marker whose last move is not known is left to the lease.
         (slot) =>
           Effect.sync(() => {
-            if (!slot.isOpen) lease.idle.push(slot)
+            if (slot.isOpen) lease.left++
+            else lease.idle.push(slot)
           })
       ).pipe(
         Effect.catchIf(

@@ -202,28 +202,29 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       )
 
     const leaseGrant: Client["leaseGrant"] = (request, call) => {
-      const id = request.id ?? randomLeaseId()
       const seconds = Math.ceil(Duration.toSeconds(request.ttl))
       if (!(seconds > 0 && Number.isSafeInteger(seconds))) {
         return Effect.fail(refusal("leaseGrant", "the time to live must be above zero"))
       }
       const ttl = BigInt(seconds)
-      // The id is ours, so a second sending that finds the lease has found the first one's. How long that one was granted
-      // is not said, but it is at least what was asked for.
-      const own = (error: EtcdError, earlierMayBeApplied: boolean) =>
-        error.reason === "LeaseExists" && earlierMayBeApplied
-          ? Effect.succeed({ id, ttl })
-          : Effect.fail(error)
-      return checked(
-        "leaseGrant",
-        numbers.ofNumber("id", id),
-        () =>
-          retrying(retry, "idempotent", millisOf(call), (timeoutMillis, earlierMayBeApplied) =>
-            Effect.catchAll(
-              transport.leaseGrant({ id, ttl }, { timeoutMillis }),
-              (error) => own(error, earlierMayBeApplied)
-            ))
-      ).pipe(Effect.map((granted): Lease => ({ id: granted.id, ttl: Duration.seconds(Number(granted.ttl)) })))
+      // Whoever runs the effect again wants another lease.
+      const granted = Effect.suspend(() => {
+        const id = request.id ?? randomLeaseId()
+        // The id is ours, so a second sending that finds the lease has found the first one's. How long that one was granted
+        // is not said, but it is at least what was asked for.
+        const own = (error: EtcdError, earlierMayBeApplied: boolean) =>
+          error.reason === "LeaseExists" && earlierMayBeApplied
+            ? Effect.succeed({ id, ttl })
+            : Effect.fail(error)
+        return retrying(retry, "idempotent", millisOf(call), (timeoutMillis, earlierMayBeApplied) =>
+          Effect.catchAll(
+            transport.leaseGrant({ id, ttl }, { timeoutMillis }),
+            (error) => own(error, earlierMayBeApplied)
+          ))
+      })
+      return checked("leaseGrant", numbers.ofNumber("id", request.id), () => granted).pipe(
+        Effect.map((lease): Lease => ({ id: lease.id, ttl: Duration.seconds(Number(lease.ttl)) }))
+      )
     }
 
     const leaseKeepAliveOnce: Client["leaseKeepAliveOnce"] = (id, call) =>
@@ -236,15 +237,16 @@ export const make = (transport: Transport, options: ClientOptions): Effect.Effec
       const problem = watchProblem(request)
       if (problem !== undefined) return Effect.fail(refusal("watch", problem, toText(request.key)))
       const timeout = Duration.millis(millisOf(call))
-      return Effect.flatMap(hub.open(request), ({ created, pull }) =>
-        Effect.map(
-          Effect.timeoutTo(created, {
-            duration: timeout,
-            onSuccess: Effect.succeed,
-            onTimeout: () =>
-              Effect.flatMap(hub.connection.get, (connection) => notCreated(request, timeout, connection))
-          }).pipe(Effect.flatten),
-          (revision) => ({ revision, next: pull })
+      return Effect.flatMap(hub.open(request), ({ close, created, pull }) =>
+        Effect.timeoutTo(created, {
+          duration: timeout,
+          onSuccess: Effect.succeed,
+          onTimeout: () => Effect.flatMap(hub.connection.get, (connection) => notCreated(request, timeout, connection))
+        }).pipe(
+          Effect.flatten,
+          // The scope may live on, and whoever tries again in it should not pile watches up.
+          Effect.onError(() => close),
+          Effect.map((revision) => ({ revision, next: pull }))
         ))
     }
 

@@ -33,6 +33,8 @@ export interface HubWatch {
   readonly created: Effect.Effect<bigint, WatchError>
   /** What has arrived since, waiting for something if need be: whole revisions, in order. For one consumer. */
   readonly pull: Effect.Effect<ReadonlyArray<WatchEvent>, WatchError>
+  /** Before its scope does. */
+  readonly close: Effect.Effect<void>
 }
 
 export interface HubOptions {
@@ -439,7 +441,7 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
           watcher.waiting ??= Deferred.unsafeMake(FiberId.none)
           return Effect.zipRight(Deferred.await(watcher.waiting), pull)
         })
-        return { created: Deferred.await(watcher.created), pull }
+        return { created: Deferred.await(watcher.created), pull, close: Effect.sync(() => close(watcher)) }
       }))
 
     const reconnected: WatchHub["reconnected"] = (since) =>

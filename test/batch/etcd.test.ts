@@ -10,7 +10,7 @@ import * as Txn from "../../src/Txn.js"
 import { connect, text } from "../grpc/support.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 
-const rounds = 10_000
+const rounds = 4_000
 /** So many locks are fought for at once: enough for full batches. */
 const atOnce = 64
 

@@ -277,7 +277,7 @@ const scenario = (
 
     yield* load.each(10, 0)
     const warm = now()
-    yield* load.each(100, warm)
+    yield* load.each(50, warm)
     watch.pause()
 
     yield* Effect.addFinalizer(() => Effect.ignore(heal(way)))
@@ -285,7 +285,7 @@ const scenario = (
     yield* hurt(way)
     yield* load.each(1, now())
     const settled = now()
-    yield* load.each(100, settled)
+    yield* load.each(50, settled)
     const fresh = load.acknowledged[load.acknowledged.length - 1]
     yield* until("the watch goes on", Effect.sync(() => watch.events.includes(fresh)))
     const pause = watch.pause()
@@ -297,7 +297,7 @@ const scenario = (
 
     yield* heal(way)
     const healed = now()
-    yield* load.each(50, healed)
+    yield* load.each(25, healed)
     yield* load.stop
 
     const calls = load.calls()

@@ -12,7 +12,7 @@ import { EtcdError } from "../../src/EtcdError.js"
 import * as TestEtcd from "../../src/testing.js"
 import * as Txn from "../../src/Txn.js"
 import { eventually, settle, text, whileTimePasses } from "../support/memory.js"
-import { embedded, process } from "./support.js"
+import { embedded, everyTxn, process } from "./support.js"
 
 const isMarker = (key: string) => key.startsWith("/coord/attempts/")
 const onTxn = ({ operation }: TestEtcd.Request) => operation === "txn"
@@ -295,12 +295,8 @@ describe("many writers", () => {
   it.effect("lose no update when requests and answers are lost", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
-      const every = (n: number) => {
-        let sent = 0
-        return (request: TestEtcd.Request) => onTxn(request) && ++sent % n === 0
-      }
-      yield* etcd.loseResponse({ match: every(5), times: Infinity })
-      yield* etcd.loseRequest({ match: every(7), times: Infinity })
+      yield* etcd.loseResponse({ match: everyTxn(5), times: Infinity })
+      yield* etcd.loseRequest({ match: everyTxn(7), times: Infinity })
       const writers = 8
       const rounds = 25
       yield* Config.set("counter", Schema.Int, 0)

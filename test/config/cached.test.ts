@@ -9,6 +9,10 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as Config from "../../src/Config.js"
+import { EtcdClient } from "../../src/EtcdClient.js"
+import { toBytes } from "../../src/internal/bytes.js"
+import * as Copies from "../../src/internal/config/copies.js"
+import * as Names from "../../src/internal/config/names.js"
 import * as TestEtcd from "../../src/testing.js"
 import { eventually, pass, settle, whileTimePasses } from "../support/memory.js"
 import { embedded, process } from "./support.js"
@@ -84,6 +88,37 @@ describe("a cached read", () => {
       // The copy of the watch has it not yet.
       assert.strictEqual(yield* value, 2)
       assert.strictEqual(yield* value, 2)
+      yield* resume
+    }).pipe(Effect.scoped, Effect.provide(embedded())))
+
+  it.effect("knows what was written before the first one, although the watch is away by then", () =>
+    Effect.gen(function*() {
+      const { down, resume, stall, up } = yield* etcd
+      yield* Config.set("a", Schema.Int, 1)
+      yield* Config.set("b", Schema.Int, 1)
+      yield* Config.set("c", Schema.Int, 1)
+      yield* Effect.forkScoped(Stream.runDrain(Config.watchPrefix("", Schema.Int)))
+      yield* settle
+      yield* stall({ calls: false })
+      yield* pass("30 seconds", "1 second")
+      // Nothing was written since.
+      const none = yield* reads
+      assert.strictEqual((yield* Config.cached("c", Schema.Int)).value, 1)
+      assert.strictEqual(yield* reads, none)
+      yield* Config.set("a", Schema.Int, 2)
+      const first = yield* Config.cached("a", Schema.Int)
+      assert.deepStrictEqual([first.value, first.staleSinceMillis], [2, undefined])
+      const before = yield* reads
+      const { staleSinceMillis, value } = yield* Config.cached("a", Schema.Int)
+      assert.deepStrictEqual([value, staleSinceMillis !== undefined, yield* reads], [2, true, before])
+
+      // Of another key nothing newer can be known when calls fail, too: that is found out once in an outage.
+      yield* down
+      const { value: last } = yield* whileTimePasses(Config.cached("b", Schema.Int))
+      const asked = yield* reads
+      yield* Config.cached("b", Schema.Int)
+      assert.deepStrictEqual([last, asked > before, yield* reads], [1, true, asked])
+      yield* up
       yield* resume
     }).pipe(Effect.scoped, Effect.provide(embedded())))
 
@@ -184,6 +219,54 @@ describe("a cached read", () => {
       assert.strictEqual(yield* reads, before)
       yield* resume
     }).pipe(Effect.scoped, Effect.provide(embedded())))
+
+  it.effect("has nothing of the old history when etcd is away again in the new one", () =>
+    Effect.gen(function*() {
+      const { down, putKey, restartWithoutData, resume, stall } = yield* etcd
+      for (let i = 1; i <= 50; i++) yield* Config.set("a", Schema.Int, i)
+      yield* ready
+      yield* stall({ calls: false })
+      yield* Config.set("a", Schema.Int, 51)
+      yield* restartWithoutData
+      yield* resume
+      yield* putKey("/config/a", "7")
+      yield* pass("10 seconds")
+      yield* down
+      yield* settle
+      assert.strictEqual(yield* whileTimePasses(value), 7)
+    }).pipe(Effect.provide(embedded())))
+
+  it.effect("goes by the versions of what was written, whichever answer came last", () =>
+    Effect.gen(function*() {
+      const { stall } = yield* etcd
+      const client = yield* EtcdClient
+      const { cached, wrote } = yield* Copies.make(client, yield* Names.make("/config"))
+      yield* Config.set("a", Schema.Int, 1)
+      yield* cached("a", Schema.Int)
+      yield* settle
+      yield* stall({ calls: false })
+      wrote("/config/a", 101n, toBytes("3"))
+      wrote("/config/a", 100n, toBytes("2"))
+      const { value, version } = yield* cached("a", Schema.Int)
+      assert.deepStrictEqual([value, version], [3, 101n])
+    }).pipe(Effect.scoped, Effect.provide(embedded())))
+
+  it.effect("decodes again what was interrupted in its decoding", () =>
+    Effect.gen(function*() {
+      let isHanging = true
+      const Slow = Schema.transformOrFail(Schema.Int, Schema.Int, {
+        strict: true,
+        decode: (value) => isHanging ? Effect.never : Effect.succeed(value),
+        encode: (value) => Effect.succeed(value)
+      })
+      yield* Config.set("a", Schema.Int, 1)
+      yield* ready
+      const first = yield* Effect.fork(Config.cached("a", Slow))
+      yield* settle
+      yield* Fiber.interrupt(first)
+      isHanging = false
+      assert.strictEqual((yield* Config.cached("a", Slow)).value, 1)
+    }).pipe(Effect.provide(embedded())))
 
   it.effect("decodes a version once for each schema", () =>
     Effect.gen(function*() {

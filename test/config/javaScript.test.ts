@@ -109,6 +109,11 @@ const others: ReadonlyArray<readonly [what: string, attempt: () => Attempt, argu
   ["a lock in place of its guard", () => Config.set("a", Text, "b", { guard: untyped({ key: "a" }) }), "guard"],
   ["guards of which one is missing", () => Config.delete("a", { guard: [untyped(undefined)] }), "guard"],
   ["a version in place of a step's options", () => Config.transaction([Config.remove("a", untyped(5n))]), "options"],
+  [
+    "no key, and no schema that could be kept",
+    () => Config.transaction([Config.put(untyped(5), Schema.BigIntFromSelf, 5n)]),
+    "key"
+  ],
   ["no Config of effect", () => Stream.runHead(Config.changes("a", untyped<EffectConfig.Config<string>>({}))), "config"]
 ]
 

@@ -1,18 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import * as TestClock from "effect/TestClock"
 import * as Config from "../../src/Config.js"
-import * as Turns from "../../src/internal/config/turns.js"
 import * as TestEtcd from "../../src/testing.js"
 import * as Txn from "../../src/Txn.js"
 import { eventually, pass, settle, text, whileTimePasses } from "../support/memory.js"
-import { embedded, process } from "./support.js"
+import { embedded, everyTxn, process } from "./support.js"
 
 const increment = Option.match({ onNone: () => 1, onSome: (count: number) => count + 1 })
 
@@ -148,12 +145,8 @@ describe("many who modify one key", () => {
   it.effect("lose nothing when requests and answers are lost", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd.TestEtcd
-      const every = (n: number) => {
-        let sent = 0
-        return (request: TestEtcd.Request) => onTxn(request) && ++sent % n === 0
-      }
-      yield* etcd.loseResponse({ match: every(5), times: Infinity })
-      yield* etcd.loseRequest({ match: every(7), times: Infinity })
+      yield* etcd.loseResponse({ match: everyTxn(5), times: Infinity })
+      yield* etcd.loseRequest({ match: everyTxn(7), times: Infinity })
       const work = Effect.replicateEffect(Config.modify("a", Schema.Int, increment), 20, {
         concurrency: 4,
         discard: true
@@ -208,105 +201,4 @@ describe("many who modify one key", () => {
       yield* whileTimePasses(Effect.forEach(fibers.slice(3), Fiber.join))
       assert.strictEqual(yield* Config.get("a", Schema.Int), 2)
     }).pipe(Effect.provide(embedded())))
-})
-
-describe("turns", () => {
-  const value = (revision: bigint) => ({ value: new Uint8Array(), modRevision: revision })
-
-  it.scoped("leave nothing behind", () =>
-    Effect.gen(function*() {
-      const turns = yield* Turns.make
-      const gate = yield* Deferred.make<void>()
-      const fibers = yield* Effect.forEach(["a", "a", "a", "b"], (key) =>
-        Effect.fork(turns.inTurn(key, () => Deferred.await(gate))))
-      yield* settle
-      assert.strictEqual(turns.size(), 2)
-      yield* Fiber.interrupt(fibers[1])
-      yield* Deferred.succeed(gate, undefined)
-      yield* Effect.forEach(
-        fibers.filter((_, index) =>
-          index !== 1
-        ),
-        Fiber.join
-      )
-      assert.strictEqual(turns.size(), 0)
-    }))
-
-  it.scoped("hand on what was written after somebody came, and nothing older", () =>
-    Effect.gen(function*() {
-      const turns = yield* Turns.make
-      const sent = yield* Deferred.make<void>()
-      const gate = yield* Deferred.make<void>()
-      const known: Record<string, bigint | undefined> = {}
-      const look = (name: string) =>
-        turns.inTurn("a", (turn) =>
-          Effect.sync(() => {
-            known[name] = turn.known()?.modRevision
-          }))
-      const writing = yield* Effect.fork(turns.inTurn("a", (turn) =>
-        Effect.gen(function*() {
-          yield* settle
-          turn.sending()
-          yield* Deferred.succeed(sent, undefined)
-          yield* Deferred.await(gate)
-          turn.wrote(value(5n))
-        })))
-      const early = yield* Effect.fork(look("early"))
-      yield* Deferred.await(sent)
-      const late = yield* Effect.fork(look("late"))
-      yield* settle
-      yield* Deferred.succeed(gate, undefined)
-      yield* Effect.forEach([writing, early, late], (fiber) => Fiber.join(fiber))
-      assert.deepStrictEqual(known, { early: 5n, late: undefined })
-    }))
-
-  it.scoped("do not hand on what was written before somebody came, although others write as well", () =>
-    Effect.gen(function*() {
-      const turns = yield* Turns.make
-      const gate = yield* Deferred.make<void>()
-      const known: Array<bigint | undefined> = []
-      const slow = yield* Effect.fork(turns.inTurn("a", (turn) =>
-        Effect.gen(function*() {
-          turn.sending()
-          yield* Deferred.await(gate)
-          turn.wrote(value(5n))
-        })))
-      // It has its turn after a second, and sends when the late one has come.
-      const sent = yield* Deferred.make<void>()
-      const hanging = yield* Effect.fork(turns.inTurn("a", (turn) =>
-        Effect.gen(function*() {
-          yield* Deferred.await(sent)
-          turn.sending()
-          yield* Effect.never
-        })))
-      yield* settle
-      yield* TestClock.adjust("1 second")
-      const late = yield* Effect.fork(turns.inTurn("a", (turn) =>
-        Effect.sync(() => {
-          known.push(turn.known()?.modRevision)
-        })))
-      yield* settle
-      yield* Deferred.succeed(sent, undefined)
-      yield* settle
-      yield* Deferred.succeed(gate, undefined)
-      yield* Fiber.join(slow)
-      yield* Fiber.interrupt(hanging)
-      yield* Fiber.join(late)
-      assert.deepStrictEqual(known, [undefined])
-    }))
-
-  it.scoped("come one by one while those before make no progress", () =>
-    Effect.gen(function*() {
-      const turns = yield* Turns.make
-      let begun = 0
-      const hang = turns.inTurn("a", () => Effect.zipRight(Effect.sync(() => begun++), Effect.never))
-      const fibers = yield* Effect.replicateEffect(Effect.fork(hang), 4)
-      for (const expected of [1, 2, 3, 4]) {
-        yield* settle
-        assert.strictEqual(begun, expected)
-        yield* TestClock.adjust("1 second")
-      }
-      yield* Effect.forEach(fibers, Fiber.interrupt)
-      assert.strictEqual(turns.size(), 0)
-    }))
 })

@@ -13,6 +13,12 @@ export const process = (options?: TestEtcd.ClientOptions) =>
 /** One process and its etcd. */
 export const embedded = (options?: TestEtcd.ClientOptions) => Layer.provideMerge(process(options), TestEtcd.layer())
 
+/** Every nth transaction, for a fault. */
+export const everyTxn = (n: number) => {
+  let sent = 0
+  return ({ operation }: TestEtcd.Request) => operation === "txn" && ++sent % n === 0
+}
+
 /** A real etcd. */
 export const real = Layer.provideMerge(
   Config.layer(),

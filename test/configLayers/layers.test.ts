@@ -117,6 +117,18 @@ describe("layers of settings", () => {
       assert.strictEqual(yield* changes.size, 0)
     }).pipe(scenario))
 
+  it.effect("are the same settings in whatever order a layer has them", () =>
+    Effect.gen(function*() {
+      yield* put("app/base", { name: "a", limits: { requests: 1, burst: 2 } })
+      const layers = yield* ConfigLayers.make(options)
+      const changes = yield* following(Stream.map(layers.changes, ({ limits }) => limits.burst))
+      assert.strictEqual(yield* changes.next, 2)
+      const version = yield* put("app/base", { limits: { burst: 2, requests: 1 }, name: "a" })
+      yield* eventually("it is read", Effect.map(layers.settings, ({ revision }) => revision === version))
+      yield* put("app/base", { limits: { burst: 3, requests: 1 }, name: "a" })
+      assert.strictEqual(yield* changes.next, 3)
+    }).pipe(scenario))
+
   it.effect("change together when a transaction changes several", () =>
     Effect.gen(function*() {
       const client = yield* EtcdClient

@@ -316,6 +316,30 @@ describe("the snapshot file", () => {
       }).pipe(Effect.scoped, scenario))
   }
 
+  it.effect("is left to the setting that was the first to write it", () =>
+    Effect.gen(function*() {
+      const { layer, lines } = yield* warnings
+      yield* Effect.gen(function*() {
+        const snapshotFile = yield* file
+        const one = yield* ConfigManager.make({ ...limits, snapshotFile })
+        const other = yield* ConfigManager.make({ ...limits, component: "other", snapshotFile })
+        const version = yield* put(json(2))
+        yield* written(one, version)
+        yield* put(json(3), "/config/test/billing/other")
+        yield* until("it is found out", Effect.map(problem(other), (problem) => problem.includes(etcdKey)))
+        assert.strictEqual(yield* promise(() => readFile(snapshotFile, "utf8")), contentOf(json(2), version))
+        assert.strictEqual(lines.length, 1)
+
+        // Somebody has copied another one over it.
+        yield* promise(() => writeFile(snapshotFile, contentOf(json(9), 9n, "/config/somebody/elses/limits")))
+        yield* put(json(4))
+        yield* whileTimePasses(isNow(one, 4))
+        yield* longPass
+        yield* until("that too", Effect.map(problem(one), (problem) => problem.includes("somebody")))
+        assert.isTrue(Option.exists((yield* one.status).snapshot, ({ saved }) => Option.isNone(saved)))
+      }).pipe(Effect.provide(layer))
+    }).pipe(scenario))
+
   it.effect("that cannot be read is left alone, as it may be anybody's, until it can", () =>
     Effect.gen(function*() {
       const snapshotFile = yield* file

@@ -372,6 +372,10 @@ describe("another provider", () => {
       const numbered = ConfigProvider.fromMap(new Map([["hosts[0]", "x"], ["hosts[1]", "y"]]))
       const lists = yield* Settings.provider("app", { orElse: numbered })
       assert.deepStrictEqual(yield* lists.load(Config.array(Config.string(), "hosts")), ["a"], "lists are not mixed")
+      const limited = ConfigProvider.fromMap(new Map([["limits[0]", "1"]]))
+      const table = yield* Settings.provider("app", { orElse: limited })
+      const own = yield* table.load(Config.hashMap(Config.number(), "limits"))
+      assert.deepStrictEqual(Object.fromEntries(HashMap.toEntries(own)), { API: 9 }, "nor tables with lists")
       yield* putAll({ port: "many", hosts: "b,c" })
       yield* settle
       assert.deepStrictEqual(yield* lists.load(Config.array(Config.string(), "hosts")), ["b", "c"])
@@ -446,6 +450,27 @@ describe("changes of a Config", () => {
       assert.include(yield* next, "(Invalid data at database.port")
       yield* putAll({ "database/port": "2" })
       assert.strictEqual(yield* next, "{\"host\":\"a\",\"port\":2}")
+    }).pipe(scenario))
+
+  it.effect("go on after a value at which a function of the Config throws", () =>
+    Effect.gen(function*() {
+      yield* put("home", "https://a")
+      const home = Config.map(Config.string("home"), (text) => new URL(text).host)
+      const seen: Array<string> = []
+      yield* Effect.forkScoped(Stream.runForEach(Settings.changes("app", home), (result) =>
+        Effect.sync(() =>
+          seen.push(Either.getOrElse(result, String))
+        )))
+      const told = (count: number) =>
+        eventually(`${count} are told`, Effect.sync(() => seen.length === count))
+      yield* told(1)
+      yield* put("home", "hunter2")
+      yield* told(2)
+      yield* put("home", "https://b")
+      yield* told(3)
+      assert.match(seen[1], /threw/)
+      assert.notInclude(seen[1], "hunter2")
+      assert.deepStrictEqual([seen[0], seen[2]], ["a", "b"])
     }).pipe(scenario))
 
   it.effect("are told when there is something that is no value of its kind, or that it is empty", () =>

@@ -1,43 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
-import { spawn } from "node:child_process"
-import { createInterface } from "node:readline"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { program } from "./program.js"
 
-/** The demo as a stranger runs it, line by line. */
-const demo = (environment: Record<string, string>) =>
-  Effect.acquireRelease(
-    Effect.gen(function*() {
-      const lines = yield* Queue.unbounded<string>()
-      const printed: Array<string> = []
-      const child = spawn(process.execPath, ["--import", "tsx", "examples/demo.ts"], {
-        env: { ...process.env, ...environment },
-        stdio: ["ignore", "pipe", "pipe"]
-      })
-      for (const stream of [child.stdout, child.stderr]) {
-        createInterface({ input: stream }).on("line", (line) => {
-          printed.push(line)
-          Queue.unsafeOffer(lines, line)
-        })
-      }
-      const exit = new Promise<number | null>((resolve) => child.once("exit", resolve))
-      return {
-        printed,
-        until: (pattern: RegExp) => Effect.repeat(Queue.take(lines), { until: (line) => pattern.test(line) }),
-        exit: Effect.promise(() => exit),
-        kill: Effect.sync(() => child.kill("SIGKILL"))
-      }
-    }),
-    (running) => running.kill
-  )
+const demo = (environment: Record<string, string>) => program("demo", environment)
 
 const count = (printed: ReadonlyArray<string>, pattern: RegExp) => printed.filter((line) => pattern.test(line)).length
 
 describe("the demo", () => {
   it.scopedLive("does the main job on the embedded engine, and ends by itself", () =>
     Effect.gen(function*() {
-      const running = yield* demo({ DEMO_SECONDS: "1", ETCD_ENDPOINTS: "" })
+      const running = yield* demo({ DEMO_SECONDS: "1" })
       assert.strictEqual(yield* running.exit, 0)
       for (
         const what of [/lock +held/, /registry +shop-1 is registered/, /discovery +shop-1 at/, /cas +version/, /done/]
@@ -73,4 +46,14 @@ describe("the demo", () => {
       assert.deepStrictEqual(tokens, [...tokens].sort((a, b) => a - b), "tokens grow")
       assert.strictEqual(yield* etcd.etcdctl(["get", "", "--prefix", "--keys-only"]), "", "nothing is left behind")
     }), 90_000)
+
+  it.scopedLive("leaves nothing behind when it is ended by Ctrl-C", () =>
+    Effect.gen(function*() {
+      const etcd = yield* EtcdServer.make()
+      const running = yield* demo({ DEMO_SECONDS: "60", ETCD_ENDPOINTS: etcd.endpoint })
+      yield* running.until(/requestsPerSecond":201/)
+      yield* running.signal("SIGINT")
+      assert.strictEqual(yield* running.exit, 0, running.printed.join("\n"))
+      assert.strictEqual(yield* etcd.etcdctl(["get", "", "--prefix", "--keys-only"]), "")
+    }))
 })

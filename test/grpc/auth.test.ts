@@ -71,7 +71,8 @@ const put = (client: EtcdClient.EtcdClient["Type"], key: string) => client.put({
 
 const suites = [{ version: undefined }, { version: "3.5" }] as const
 
-describe.each(suites)("a server that asks for a password (version $version)", ({ version }) => {
+// Each has a server of its own, and most of their time is waiting for tokens to expire.
+describe.concurrent.each(suites)("a server that asks for a password (version $version)", ({ version }) => {
   it.scopedLive("tells who may do what", () =>
     Effect.gen(function*() {
       const { proxy } = yield* protectedServer({ version })

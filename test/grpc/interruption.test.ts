@@ -1,8 +1,11 @@
 import { assert, describe, it, layer } from "@effect/vitest"
+import { status } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
 import * as Net from "node:net"
 import * as EtcdServer from "../support/EtcdServer.js"
+import { interruptedAtEveryStep } from "../support/interruptedAtEveryStep.js"
 import { stubServer } from "../support/stubServer.js"
 import * as TcpProxy from "../support/TcpProxy.js"
 import { bounded, calls, connect, failure, inFlight, proxied, until } from "./support.js"
@@ -76,6 +79,24 @@ describe("what the server sees of a call", () => {
       yield* server.come
       assert.strictEqual((yield* Fiber.join(fiber)).reason, "DeadlineExceeded")
       yield* bounded(server.gone)
+    }))
+})
+
+describe("a call that is interrupted at any step while it asks for a token", () => {
+  it.scopedLive("leaves nobody waiting for the token", () =>
+    Effect.gen(function*() {
+      const server = yield* stubServer({ code: status.OK, details: "" })
+      const auth = { username: "app", password: Redacted.make("secret") }
+      const withoutToken = connect({ endpoints: server.endpoint, auth })
+      let client = yield* withoutToken
+      const steps = yield* interruptedAtEveryStep(
+        Effect.suspend(() => client.get("key")),
+        Effect.gen(function*() {
+          yield* bounded(client.get("key"))
+          client = yield* withoutToken
+        })
+      )
+      assert.isAbove(steps, 10)
     }))
 })
 

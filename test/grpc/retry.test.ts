@@ -241,6 +241,15 @@ describe("leases", () => {
       assert.lengthOf(yield* etcd.leases, 2)
     }))
 
+  it.scoped("are others each time that one effect is run", () =>
+    Effect.gen(function*() {
+      const { client, etcd } = yield* start()
+      const grant = client.leaseGrant({ ttl: "1 minute" })
+      const [first, second] = [yield* grant, yield* grant]
+      assert.notStrictEqual(first.id, second.id)
+      assert.lengthOf(yield* etcd.leases, 2)
+    }))
+
   it.scoped("of somebody else are not taken for one's own", () =>
     Effect.gen(function*() {
       const { client, etcd } = yield* start()

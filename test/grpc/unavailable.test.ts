@@ -5,6 +5,8 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import type { EtcdError } from "../../src/EtcdError.js"
+import * as grpc from "../../src/internal/grpc/make.js"
+import * as clientOptions from "../../src/internal/options.js"
 import * as EtcdServer from "../support/EtcdServer.js"
 import { freePort } from "../support/ports.js"
 import * as TcpProxy from "../support/TcpProxy.js"
@@ -254,6 +256,21 @@ etcd("an etcd that stops answering", (it) => {
       yield* proxy.resume
       yield* bounded(client.leaseKeepAliveOnce(id))
       assert.strictEqual(yield* proxy.accepted, 3)
+    }))
+
+  it.scoped("is suspected by each of the streams of one connection: it is replaced once", () =>
+    Effect.gen(function*() {
+      const { proxy } = yield* proxied
+      const transport = yield* grpc.make({ endpoints: proxy.endpoint }, yield* clientOptions.parse({}))
+      const handlers = { onMessage: () => {}, onEnd: () => {} }
+      const read = transport.range({ key: "key" }, { timeoutMillis: 3_000 })
+      yield* read
+      const streams = [yield* transport.openWatch(handlers), yield* transport.openLease(handlers)]
+      for (const { suspect } of streams) {
+        suspect("silent")
+        yield* read
+      }
+      assert.strictEqual(yield* proxy.accepted, 2)
     }))
 
   it.scoped("is found dead by pings: the next calls get a new connection", () =>

@@ -150,3 +150,10 @@ describe("addresses", () => {
       assert.strictEqual(yield* call(yield* Grpc.client(Echo, "echo")), "a")
     }).pipe(Effect.provide(memory)))
 })
+
+it.scopedLive("take any time to connect that is given, also one that is longer than a timer can be", () =>
+  Effect.gen(function*() {
+    yield* instance("echo", "a")
+    const client = yield* Grpc.client(Echo, "echo", { connectTimeout: "60 days" })
+    assert.strictEqual(yield* call(client), "a")
+  }).pipe(Effect.provide(memory)))

@@ -213,6 +213,7 @@ describe("allocate", () => {
       [`the name ${JSON.stringify(name)}`, [name, { maxId: 1 }], "serviceName"] as const
     ),
     ...[0, -1, 1.5, NaN, Infinity, 2 ** 53].map((maxId) => [`maxId ${maxId}`, ["a", { maxId }], "maxId"] as const),
+    ["a maxId that no text can be made of", ["a", { maxId: Object.create(null) as number }], "maxId"],
     ["ttl 0", ["a", { maxId: 1, ttl: 0 }], "ttl"],
     ["ttl -1", ["a", { maxId: 1, ttl: -1 }], "ttl"]
   ]

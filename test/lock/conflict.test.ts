@@ -2,9 +2,15 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type { Scope } from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { hostname } from "node:os"
+import type { EtcdClient } from "../../src/EtcdClient.js"
+import type { InvalidArgument } from "../../src/EtcdError.js"
 import * as Lock from "../../src/Lock.js"
+import * as ReadWriteLock from "../../src/ReadWriteLock.js"
+import * as Semaphore from "../../src/Semaphore.js"
+import type { Sessions } from "../../src/Session.js"
 import { TestEtcd } from "../../src/testing.js"
 import { scenario } from "../support/memory.js"
 
@@ -53,6 +59,18 @@ describe("a conflict", () => {
         assert.strictEqual(message, "the lock \"a\" is taken by /locks/a/1")
       }
     }).pipe(scenario))
+
+  it.effect("can say who it is, as nothing is taken for the name of a program but a text", () =>
+    Effect.gen(function*() {
+      for (const { make } of [Lock, Semaphore, ReadWriteLock]) {
+        for (const name of [5, 5n, null, {}]) {
+          const error = yield* Effect.flip<unknown, InvalidArgument, EtcdClient | Sessions | Scope>(
+            make({ name: name as unknown as string })
+          )
+          assert.isTrue(error._tag === "InvalidArgument" && error.argument === "name")
+        }
+      }
+    }).pipe(Effect.scoped, scenario))
 
   it("can be sent to another process", () => {
     const error = new Lock.LockConflict({

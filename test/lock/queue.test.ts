@@ -432,30 +432,6 @@ describe("those who wait", () => {
       assert.isTrue(error._tag === "EtcdError" && error.reason === "Unavailable", "it cannot enter again")
     }).pipe(scenario))
 
-  it.effect("are let go, and leave the queue, when their locks are closed", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const lock = Context.get(yield* Layer.buildWithScope(process({ connection: "p" }), scope), Lock.Lock)
-      yield* hold("a")
-      const waiter = yield* Effect.fork(Effect.scoped(lock.acquire("a")))
-      yield* waiting("a", 1)
-      yield* settle
-      yield* whileTimePasses(Scope.close(scope, Exit.void))
-      assert.isTrue(Exit.isInterrupted(yield* whileTimePasses(Fiber.await(waiter))))
-      yield* waiting("a", 0)
-    }).pipe(scenario))
-
-  it.effect("come too late when their locks are closed already", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const lock = Context.get(yield* Layer.buildWithScope(Lock.layer(), scope), Lock.Lock)
-      yield* hold("a")
-      yield* Scope.close(scope, Exit.void)
-      const exit = yield* whileTimePasses(Effect.exit(Effect.scoped(Effect.interruptible(lock.acquire("a")))))
-      assert.isTrue(Exit.isInterrupted(exit))
-      yield* waiting("a", 0)
-    }).pipe(scenario))
-
   it.effect("do not hold on a session that ended just before their turn, when nothing has told of that yet", () =>
     Effect.gen(function*() {
       const sessions = yield* Session.Sessions

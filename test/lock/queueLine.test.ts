@@ -240,6 +240,22 @@ describe("Line", () => {
     assert.deepStrictEqual(told, ["holds"])
   })
 
+  it("takes an entry for what it was when it came, also when it is written again", () => {
+    const line = new Line(Mode.readWriteLock)
+    const told: Array<string> = []
+    const waiter = { onTurn: () => told.push("holds"), onGone: () => told.push("gone") }
+    line.put("a", 2n, bytes(Mode.encode("write")))
+    line.put("b", 3n, bytes(Mode.encode("write")))
+    line.wait("b", 3n, waiter)
+    line.put("a", 2n, bytes(Mode.encode("read")))
+    line.put("b", 3n, bytes(Mode.encode("read")))
+    line.advance()
+    assert.deepStrictEqual(told, [])
+    line.delete("a")
+    line.advance()
+    assert.deepStrictEqual(told, ["holds"])
+  })
+
   it("starts over when another history has somebody before those who hold", () => {
     const line = new Line(Mode.readWriteLock)
     const told: Array<string> = []

@@ -6,9 +6,11 @@ import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
 import * as Lock from "../../src/Lock.js"
 import * as ReadWriteLock from "../../src/ReadWriteLock.js"
-import { memory, settle, whileTimePasses } from "../support/memory.js"
+import { TestEtcd } from "../../src/testing.js"
+import { memory, pass, settle, whileTimePasses } from "../support/memory.js"
 
 const services = Layer.provideMerge(ReadWriteLock.layer(), memory())
 
@@ -33,6 +35,22 @@ describe("a lock that was released", () => {
         }
       }
     }).pipe(Effect.provide(services)))
+
+  it.scoped("is not watched, and hears nothing of the end of its session", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const other = yield* Lock.acquire("other", { ttl: "10 seconds" })
+      const { lost, release } = yield* Lock.acquire("a", { ttl: "10 seconds" })
+      yield* release
+      yield* pass("1 second")
+      assert.strictEqual((yield* etcd.usage).calls.watch, 1, "the other one is")
+      const waiting = yield* Effect.fork(lost)
+      const [{ id }] = yield* etcd.leases
+      yield* etcd.expireLease(id)
+      yield* whileTimePasses(Effect.flip(other.lost))
+      yield* settle
+      assert.isTrue(Option.isNone(yield* Fiber.poll(waiting)))
+    }).pipe(Effect.provide(services)))
 })
 
 describe("the log, at debug level,", () => {
@@ -50,6 +68,7 @@ describe("the log, at debug level,", () => {
         const waiting = yield* Effect.fork(Lock.withLock("a")(Effect.void))
         yield* settle
         yield* Fiber.interrupt(waiting)
+        yield* Effect.flip(whileTimePasses(Lock.withLocks(["b", "a"], { timeout: "1 second" })(Effect.void)))
         yield* release
       }).pipe(
         Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
@@ -60,6 +79,7 @@ describe("the log, at debug level,", () => {
         "lock not acquired | a | the lock \"a\" is taken",
         "lock not acquired | a | the lock \"a\" was not free within 1s",
         "lock not acquired | a | interrupted",
+        "lock not acquired | b, a | the lock \"a\" was not free within 1s",
         "lock released | a"
       ])
     }).pipe(Effect.provide(memory())))

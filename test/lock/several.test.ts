@@ -145,6 +145,8 @@ describe("acquireAll", () => {
           ["keys", [], {}],
           ["keys", ["a", ""], {}],
           ["keys", ["a", "b/../c"], {}],
+          ["keys", "ab" as unknown as ReadonlyArray<string>, {}],
+          ["keys", Object.create(null) as ReadonlyArray<string>, {}],
           ["ttl", ["a"], { ttl: 0 }],
           ["timeout", ["a"], { timeout: -1 }]
         ] as const
@@ -165,6 +167,25 @@ describe("acquireAll", () => {
       )
       assert.isTrue(error._tag === "LockTimeout" && error.key === "b")
       assert.deepStrictEqual(yield* lockKeys, [holder.lock.etcdKey])
+    }).pipe(scenario))
+
+  it.effect("names the first of those it waits for, in the order in which they were asked for", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      yield* hold(Lock.acquire("b"))
+      const acquiring = yield* Effect.fork(
+        Effect.flip(Effect.scoped(Lock.acquireAll(["a", "b"], { timeout: "5 seconds" })))
+      )
+      yield* waiting("b", 1)
+      yield* settle
+      // It had its turn for the first one, and has to wait for it again.
+      const { holder } = yield* Lock.inspect("a")
+      yield* hold(Effect.zipRight(etcd.deleteKey(Option.getOrThrow(holder).etcdKey), Lock.acquire("a")))
+      const { waiters } = yield* Lock.inspect("b")
+      yield* etcd.deleteKey(waiters[0].etcdKey)
+      yield* waiting("a", 1)
+      const error = yield* whileTimePasses(Fiber.join(acquiring))
+      assert.isTrue(error._tag === "LockTimeout" && error.key === "a")
     }).pipe(scenario))
 
   it.effect("leaves all queues when it is interrupted, also while etcd does not answer", () =>

@@ -12,20 +12,14 @@ import * as TestEtcd from "../../src/testing.js"
 import { until } from "../faults/lost/World.js"
 import { process } from "../support/memory.js"
 import { inVirtualTime } from "../support/virtualTime.js"
+import * as Wishes from "./wishes.js"
 
 /** Names that continue each other are different locks, whose queues lie within each other's. */
 const names = ["a", "a/b", "a/b/c", "b", "c", "d"]
 
-interface Wish {
-  readonly process: number
+interface Wish extends Wishes.Wish {
   readonly keys: ReadonlyArray<string>
   readonly how: "all" | "single" | "try" | "if available"
-  /** In milliseconds. */
-  readonly after: number
-  readonly holds: number
-  /** How long it waits, or when it is interrupted. */
-  readonly timeout: number | undefined
-  readonly patience: number | undefined
 }
 
 interface Trouble {
@@ -85,7 +79,8 @@ const run = (wishes: ReadonlyArray<Wish>, troubles: ReadonlyArray<Trouble>) =>
           })
       )
 
-    const fulfil = ({ after, holds, how, keys, patience, process, timeout }: Wish) => {
+    const fulfil = (wish: Wish) => {
+      const { holds, how, keys, process, timeout } = wish
       const lock = processes[process]
       const [key] = keys
       const ways = {
@@ -99,14 +94,14 @@ const run = (wishes: ReadonlyArray<Wish>, troubles: ReadonlyArray<Trouble>) =>
           occupy([key], held, holds)
         )
       }
-      const attempt = Effect.zipRight(Effect.sleep(after), Effect.asVoid<unknown, unknown, never>(ways[how])).pipe(
+      const attempt = Effect.asVoid<unknown, unknown, never>(ways[how]).pipe(
         Effect.catchAll((error) =>
           error instanceof Lock.LockTimeout || error instanceof Lock.LockConflict || error instanceof Lock.LockExpired
             ? Effect.void
             : Effect.fail(error)
         )
       )
-      return patience === undefined ? attempt : Effect.asVoid(Effect.timeoutOption(attempt, after + patience))
+      return Wishes.inItsTime(wish, attempt)
     }
 
     const hurt = ({ after, process, what }: Trouble) =>

@@ -8,15 +8,10 @@ import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as TestContext from "effect/TestContext"
 import { EtcdClient } from "../../src/EtcdClient.js"
-import * as Key from "../../src/Key.js"
 import * as Mirror from "../../src/Mirror.js"
 import { refusals, TestEtcd } from "../../src/testing.js"
 import { pass, scenario, settle, text, whileTimePasses } from "../support/memory.js"
-
-const show = (change: Mirror.Change): string =>
-  change._tag === "Put"
-    ? `${text(change.kv.key)}=${text(change.kv.value)}${change.previous ? ` (${text(change.previous.value)})` : ""}`
-    : `-${text(change.key)} (${text(change.previous.value)})`
+import { range, showBoth } from "./support.js"
 
 const present = Effect.flatMap(
   TestEtcd,
@@ -59,7 +54,7 @@ const reader = (mirror: Mirror.Mirror) =>
     return { next: Queue.take(queue), some: (count: number) => Effect.replicateEffect(Queue.take(queue), count) }
   })
 
-const make = Mirror.make(Key.prefix("m/"))
+const make = Mirror.make(range)
 
 describe("Mirror", () => {
   it.effect("copies a prefix and follows it", () =>
@@ -70,11 +65,11 @@ describe("Mirror", () => {
       const mirror = yield* make
       assert.strictEqual((yield* mirror.state)._tag, "Loading")
       const changes = yield* reader(mirror)
-      assert.strictEqual(show(yield* changes.next), "m/a=1")
+      assert.strictEqual(showBoth(yield* changes.next), "m/a=1")
       yield* etcd.putKey("m/b", "2")
       yield* etcd.putKey("m/a", "3")
       yield* etcd.deleteKey("m/a")
-      assert.deepStrictEqual((yield* changes.some(3)).map(show), ["m/b=2", "m/a=3 (1)", "-m/a (3)"])
+      assert.deepStrictEqual((yield* changes.some(3)).map(showBoth), ["m/b=2", "m/a=3 (1)", "-m/a (3)"])
       assert.deepStrictEqual(yield* copyOf(mirror), yield* present)
       assert.strictEqual(text(Option.getOrThrow(yield* mirror.get("m/b")).value), "2")
       assert.isTrue(Option.isNone(yield* mirror.get("m/a")))
@@ -153,9 +148,9 @@ describe("Mirror", () => {
       yield* etcd.compact()
       yield* etcd.up
       const seen = yield* whileTimePasses(changes.some(3))
-      assert.deepStrictEqual(seen.map(show), ["-m/goes (2)", "m/changes=4 (3)", "m/new=5"])
+      assert.deepStrictEqual(seen.map(showBoth), ["-m/goes (2)", "m/changes=4 (3)", "m/new=5"])
       yield* etcd.putKey("m/after", "6")
-      assert.strictEqual(show(yield* changes.next), "m/after=6")
+      assert.strictEqual(showBoth(yield* changes.next), "m/after=6")
     }).pipe(scenario))
 
   it.effect("ends equal to an etcd that lost its data, in a new epoch", () =>
@@ -169,11 +164,14 @@ describe("Mirror", () => {
       yield* etcd.restartWithoutData
       yield* etcd.putKey("m/3", "new")
       const seen = yield* whileTimePasses(changes.some(10))
-      assert.deepStrictEqual(seen.slice(0, 9).map(show).sort(), [0, 1, 2, 4, 5, 6, 7, 8, 9].map((i) => `-m/${i} (old)`))
-      assert.strictEqual(show(seen[9]), "m/3=new (old)")
+      assert.deepStrictEqual(
+        seen.slice(0, 9).map(showBoth).sort(),
+        [0, 1, 2, 4, 5, 6, 7, 8, 9].map((i) => `-m/${i} (old)`)
+      )
+      assert.strictEqual(showBoth(seen[9]), "m/3=new (old)")
       assert.strictEqual((yield* mirror.snapshot).epoch, 1)
       yield* etcd.putKey("m/4", "newer")
-      assert.strictEqual(show(yield* changes.next), "m/4=newer")
+      assert.strictEqual(showBoth(yield* changes.next), "m/4=newer")
       yield* inStep(mirror)
     }).pipe(scenario))
 
@@ -192,12 +190,12 @@ describe("Mirror", () => {
       assert.lengthOf(yield* whileTimePasses(Fiber.join(fast)), 12_000)
       const seen: Array<string> = []
       while (seen.length < 12_000) {
-        seen.push(show(yield* whileTimePasses(slow.next)).replace(/ \(.*/, "").replace(/.*=/, ""))
+        seen.push(showBoth(yield* whileTimePasses(slow.next)).replace(/ \(.*/, "").replace(/.*=/, ""))
       }
       assert.deepStrictEqual(seen, Array.from({ length: 12_000 }, (_, i) => String(i)))
       // It has met the log again: its own watch is gone.
       yield* etcd.putKey("m/x", "last")
-      assert.strictEqual(show(yield* slow.next), "m/x=last")
+      assert.strictEqual(showBoth(yield* slow.next), "m/x=last")
       yield* settle
       assert.strictEqual((yield* etcd.usage).watchers, 1)
     }).pipe(scenario))
@@ -259,6 +257,20 @@ describe("Mirror", () => {
         yield* mirror.awaitRevision(header.revision)
         assert.strictEqual(text(Option.getOrThrow(yield* mirror.get("m/mine")).value), String(i))
       }
+    }).pipe(scenario))
+
+  it.effect("does not wait for what was lost with etcd's data", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      yield* etcd.putKey("m/a", "1")
+      const mirror = yield* make
+      yield* mirror.ready
+      const waiting = yield* Effect.fork(mirror.awaitRevision(100n))
+      yield* etcd.putKey("m/a", "2")
+      yield* settle
+      assert.isTrue(Option.isNone(yield* Fiber.poll(waiting)))
+      yield* etcd.restartWithoutData
+      yield* whileTimePasses(Fiber.join(waiting))
     }).pipe(scenario))
 
   it.effect("keeps keys apart that are not UTF-8", () =>

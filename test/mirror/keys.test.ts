@@ -10,11 +10,9 @@ import * as Mirror from "../../src/Mirror.js"
 import { refusals, TestEtcd } from "../../src/testing.js"
 import * as Txn from "../../src/Txn.js"
 import { eventually, pass, scenario, settle, text, whileTimePasses } from "../support/memory.js"
+import { show } from "./support.js"
 
 const keys = ["m/a", "m/b/c", "z"]
-
-const show = (change: Mirror.Change): string =>
-  change._tag === "Put" ? `${text(change.kv.key)}=${text(change.kv.value)}` : `-${text(change.key)}`
 
 const contents = (mirror: Mirror.Mirror) =>
   Effect.map(mirror.entries, (kvs) => kvs.map(({ key, value }) => `${text(key)}=${text(value)}`).join(" "))

@@ -1,22 +1,23 @@
 /** How a mirror begins: it watches from now on, and then reads. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Stream from "effect/Stream"
 import { EtcdClient } from "../../src/EtcdClient.js"
-import * as Key from "../../src/Key.js"
 import * as Mirror from "../../src/Mirror.js"
 import { refusals, TestEtcd } from "../../src/testing.js"
-import { pass, scenario, settle, text, whileTimePasses } from "../support/memory.js"
-
-const show = (change: Mirror.Change): string =>
-  change._tag === "Put" ? `${text(change.kv.key)}=${text(change.kv.value)}` : `-${text(change.key)}`
+import type { KeyRange } from "../../src/Txn.js"
+import { pass, scenario, settle, whileTimePasses } from "../support/memory.js"
+import { range, show, toldBy } from "./support.js"
 
 /** A mirror whose client tells what is asked for, and does something before each reading. */
 const observed = (before: (reading: number) => Effect.Effect<unknown>) =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
     const asked: Array<string> = []
-    const told: Array<string> = []
     const observing: EtcdClient["Type"] = {
       ...client,
       openWatch: (request, options) => {
@@ -29,11 +30,8 @@ const observed = (before: (reading: number) => Effect.Effect<unknown>) =>
         return Stream.unwrap(Effect.as(before(reading), client.pages(request, options)))
       }
     }
-    const mirror = yield* Effect.provideService(Mirror.make(Key.prefix("m/")), EtcdClient, observing)
-    yield* Effect.forkScoped(
-      Stream.runForEach(mirror.changes, (change) => Effect.sync(() => told.push(show(change))))
-    )
-    return { asked, mirror, told }
+    const mirror = yield* Effect.provideService(Mirror.make(range), EtcdClient, observing)
+    return { asked, mirror, told: yield* toldBy(mirror, show) }
   })
 
 describe("a mirror", () => {
@@ -42,7 +40,7 @@ describe("a mirror", () => {
       const etcd = yield* TestEtcd
       yield* etcd.down
       // Else the scope of the scenario would not close.
-      const mirror = yield* Effect.uninterruptible(Mirror.make(Key.prefix("m/")))
+      const mirror = yield* Effect.uninterruptible(Mirror.make(range))
       yield* pass("1 second")
       assert.strictEqual((yield* mirror.state)._tag, "Loading")
     }).pipe(scenario))
@@ -127,6 +125,22 @@ describe("a mirror", () => {
       assert.deepStrictEqual(asked, ["watch from now", "list", "watch from 5", "list"])
     }).pipe(scenario))
 
+  it.effect("says so when it cannot work: nobody waits for what never comes", () =>
+    Effect.gen(function*() {
+      const logged: Array<unknown> = []
+      const listening = Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ logLevel, message }) => {
+          if (logLevel === LogLevel.Error) logged.push(message)
+        })
+      )
+      // Where there is no compiler, a name in place of a range.
+      const mirror = yield* Effect.provide(Mirror.make("m/" as unknown as KeyRange), listening)
+      const exits = [yield* Effect.exit(mirror.ready), yield* Effect.exit(mirror.ready)]
+      assert.isTrue(exits.every((exit) => Exit.isFailure(exit) && Cause.isDie(exit.cause)))
+      assert.deepStrictEqual(logged, [["a mirror does not follow any more"]])
+    }).pipe(scenario))
+
   for (const operation of ["watch", "range"] as const) {
     it.effect(`tells those who wait that etcd refuses (${operation}), and recovers when it no longer does`, () =>
       Effect.gen(function*() {
@@ -135,7 +149,7 @@ describe("a mirror", () => {
           match: (request) => request.operation === operation,
           times: Infinity
         })
-        const mirror = yield* Mirror.make(Key.prefix("m/"))
+        const mirror = yield* Mirror.make(range)
         for (let i = 0; i < 2; i++) {
           const error = yield* whileTimePasses(Effect.flip(mirror.ready))
           assert.strictEqual(error.reason, "PermissionDenied")

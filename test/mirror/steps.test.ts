@@ -3,18 +3,15 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { EtcdClient } from "../../src/EtcdClient.js"
-import * as Key from "../../src/Key.js"
 import * as Mirror from "../../src/Mirror.js"
 import { TestEtcd } from "../../src/testing.js"
 import * as Txn from "../../src/Txn.js"
-import { pass, scenario, text, whileTimePasses } from "../support/memory.js"
-
-const show = (change: Mirror.Change): string =>
-  change._tag === "Put" ? `${text(change.kv.key)}=${text(change.kv.value)}` : `-${text(change.key)}`
+import { pass, scenario, whileTimePasses } from "../support/memory.js"
+import { range, show } from "./support.js"
 
 /** A reader of steps, which takes one when asked. */
 const reader = Effect.gen(function*() {
-  const mirror = yield* Mirror.make(Key.prefix("m/"))
+  const mirror = yield* Mirror.make(range)
   const queue = yield* Queue.bounded<string>(1)
   yield* Effect.forkScoped(
     Stream.runForEach(mirror.steps, (step) => Queue.offer(queue, step.map(show).join(" ")))

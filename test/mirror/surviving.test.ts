@@ -7,21 +7,15 @@ import * as TestContext from "effect/TestContext"
 import { EtcdClient } from "../../src/EtcdClient.js"
 import * as MirrorCopy from "../../src/internal/mirror/copy.js"
 import * as MirrorReader from "../../src/internal/mirror/reader.js"
-import * as Key from "../../src/Key.js"
 import * as Mirror from "../../src/Mirror.js"
 import { refusals, TestEtcd } from "../../src/testing.js"
 import { pass, scenario, settle, text, whileTimePasses } from "../support/memory.js"
-
-const show = (change: Mirror.Change): string =>
-  change._tag === "Put"
-    ? `${text(change.kv.key)}=${text(change.kv.value)}${change.previous ? ` (${text(change.previous.value)})` : ""}`
-    : `-${text(change.key)} (${text(change.previous.value)})`
+import { put, range, showBoth, toldBy } from "./support.js"
 
 /** A mirror whose client does something before each reading of the past, and all that it tells. */
 const observed = (before: (at: bigint, reading: number) => Effect.Effect<unknown> = () => Effect.void) =>
   Effect.gen(function*() {
     const client = yield* EtcdClient
-    const told: Array<string> = []
     const listed: Array<bigint> = []
     const pages: EtcdClient["Type"]["pages"] = (request, options) => {
       const at = request.revision
@@ -29,10 +23,8 @@ const observed = (before: (at: bigint, reading: number) => Effect.Effect<unknown
       listed.push(at)
       return Stream.unwrap(Effect.as(before(at, listed.length), client.pages(request, options)))
     }
-    const mirror = yield* Effect.provideService(Mirror.make(Key.prefix("m/")), EtcdClient, { ...client, pages })
-    yield* Effect.forkScoped(
-      Stream.runForEach(mirror.changes, (change) => Effect.sync(() => told.push(show(change))))
-    )
+    const mirror = yield* Effect.provideService(Mirror.make(range), EtcdClient, { ...client, pages })
+    const told = yield* toldBy(mirror, showBoth)
     yield* whileTimePasses(mirror.ready)
     yield* settle
     return {
@@ -45,9 +37,6 @@ const observed = (before: (at: bigint, reading: number) => Effect.Effect<unknown
 
 const until = (condition: () => boolean): Effect.Effect<void> =>
   Effect.suspend(() => condition() ? Effect.void : Effect.zipRight(Effect.yieldNow(), until(condition)))
-
-const put = (...values: ReadonlyArray<string>) =>
-  Effect.flatMap(TestEtcd, (etcd) => Effect.forEach(values, (value) => etcd.putKey("m/a", value)))
 
 describe("a mirror that was cut off while etcd was compacted", () => {
   it.effect("tells what has survived, each version alone", () =>
@@ -124,7 +113,6 @@ describe("a mirror that was cut off while etcd was compacted", () => {
       const etcd = yield* TestEtcd
       const client = yield* EtcdClient
       yield* put("1")
-      const told: Array<string> = []
       // The watch stands; what follows does not reach it, only the list.
       const late: EtcdClient["Type"] = {
         ...client,
@@ -136,10 +124,8 @@ describe("a mirror that was cut off while etcd was compacted", () => {
             client.pages(request, options)
           ))
       }
-      const mirror = yield* Effect.provideService(Mirror.make(Key.prefix("m/")), EtcdClient, late)
-      yield* Effect.forkScoped(
-        Stream.runForEach(mirror.changes, (change) => Effect.sync(() => told.push(show(change))))
-      )
+      const mirror = yield* Effect.provideService(Mirror.make(range), EtcdClient, late)
+      const told = yield* toldBy(mirror, showBoth)
       yield* whileTimePasses(mirror.ready)
       yield* etcd.down
       yield* etcd.resume
@@ -251,11 +237,8 @@ describe("a mirror that has lost an event without a word", () => {
             return { ...watch, next }
           })
       }
-      const mirror = yield* Effect.provideService(Mirror.make(Key.prefix("m/")), EtcdClient, forgetful)
-      const told: Array<string> = []
-      yield* Effect.forkScoped(
-        Stream.runForEach(mirror.changes, (change) => Effect.sync(() => told.push(show(change))))
-      )
+      const mirror = yield* Effect.provideService(Mirror.make(range), EtcdClient, forgetful)
+      const told = yield* toldBy(mirror, showBoth)
       yield* whileTimePasses(mirror.ready)
       yield* etcd.putKey("m/b", "2")
       yield* put("3", "4", "5")
@@ -265,145 +248,6 @@ describe("a mirror that has lost an event without a word", () => {
       // What was lost on the way to the copy's state is told as a difference, what came after it each version alone.
       assert.deepStrictEqual(told, ["m/a=1", "m/a=3 (1)", "m/b=2", "m/a=4 (3)", "m/a=5 (4)"])
     }).pipe((test) => scenario(test, { engine: { version: "3.4.23" } })))
-})
-
-const range = Key.prefix("m/")
-
-/** One who reads when asked, of a mirror whose log has long dropped what comes next: 2 of 300 versions. */
-const behind = (before: (at: bigint, reading: number) => Effect.Effect<unknown> = () => Effect.void) =>
-  Effect.gen(function*() {
-    const etcd = yield* TestEtcd
-    const client = yield* EtcdClient
-    const listed: Array<bigint> = []
-    const replay = MirrorReader.replayOf(client, range)
-    // Revision 2 is the first, and its value is its number.
-    yield* put("2")
-    const { log, ready } = yield* MirrorCopy.make(client, range, { maxEvents: 50 })
-    yield* ready
-    const present = log.current() ?? assert.fail("no copy")
-    const next = yield* MirrorReader.reader(log, {
-      ...replay,
-      list: (at) => {
-        listed.push(at)
-        return Effect.zipRight(before(at, listed.length), replay.list(at))
-      }
-    }, present)
-    const part = Effect.map(
-      next,
-      (changes) => changes.map((change) => change._tag === "Put" ? text(change.kv.value) : "-")
-    )
-    yield* part
-    for (let value = 3; value < 303; value += 10) {
-      yield* put(...Array.from({ length: 10 }, (_, index) => String(value + index)))
-      yield* settle
-    }
-    /** All that it is told until it is in step. */
-    const rest = Effect.gen(function*() {
-      const told: Array<string> = []
-      while (told.at(-1) !== "302") told.push(...(yield* whileTimePasses(part)))
-      yield* put("after")
-      assert.deepStrictEqual(yield* part, ["after"])
-      yield* settle
-      // It has met the log again: its own watch is gone.
-      assert.strictEqual((yield* etcd.usage).watchers, 1)
-      return told
-    })
-    return { listed, rest }
-  })
-
-/** The versions from one on. */
-const versions = (first: number) => Array.from({ length: 303 - first }, (_, index) => String(first + index))
-
-describe("a reader far behind its mirror", () => {
-  it.effect("tells what has survived a compaction, each version alone", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      const { listed, rest } = yield* behind()
-      yield* etcd.compact(100n)
-      assert.deepStrictEqual(yield* rest, versions(100))
-      assert.deepStrictEqual(listed, [100n])
-    }).pipe(scenario))
-
-  it.effect("tells the same from the mirror's log, if that reaches back to there", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      const { listed, rest } = yield* behind()
-      yield* etcd.compact(285n)
-      const told = yield* rest
-      // The log has a state of shortly before.
-      assert.isTrue(Number(told[0]) <= 285 && Number(told[0]) > 270, told[0])
-      assert.deepStrictEqual(told, versions(Number(told[0])))
-      assert.deepStrictEqual(listed, [])
-    }).pipe(scenario))
-
-  for (const further of [1n, 50n]) {
-    it.effect(`tells the same after another compaction in the meantime, ${further} further`, () =>
-      Effect.gen(function*() {
-        const etcd = yield* TestEtcd
-        const { listed, rest } = yield* behind((at, reading) =>
-          reading === 1 ? etcd.compact(at + further) : Effect.void
-        )
-        yield* etcd.compact(100n)
-        assert.deepStrictEqual(yield* rest, versions(100 + Number(further)))
-        assert.deepStrictEqual(listed, [100n, 100n + further])
-      }).pipe(scenario))
-  }
-
-  it.effect("tells the same when etcd goes away in the meantime", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      const { listed, rest } = yield* behind()
-      yield* etcd.refuse(refusals.noLeader, { match: ({ operation }) => operation === "range", times: 6 })
-      yield* etcd.compact(100n)
-      assert.deepStrictEqual(yield* rest, versions(100))
-      assert.deepStrictEqual(listed, [100n, 100n])
-    }).pipe(scenario))
-
-  it.effect("waits until it may read", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      const { listed, rest } = yield* behind()
-      yield* etcd.refuse(refusals.permissionDenied, { match: ({ operation }) => operation === "watch", times: 3 })
-      assert.deepStrictEqual(yield* rest, versions(3))
-      assert.deepStrictEqual(listed, [])
-    }).pipe(scenario))
-
-  it.effect("leaves a history that is over", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      const client = yield* EtcdClient
-      yield* put("1")
-      const { log, ready } = yield* MirrorCopy.make(client, range, { maxEvents: 3 })
-      yield* ready
-      const next = yield* MirrorReader.reader(log, {
-        // Slow as well: one version, and nothing for long.
-        watch: (after) =>
-          Effect.map(MirrorReader.replayOf(client, range).watch(after), (next) => {
-            let asked = 0
-            return Effect.suspend(() => asked++ > 0 ? Effect.never : Effect.map(next, (events) => events.slice(0, 1)))
-          }),
-        list: () => Effect.dieMessage("nothing was compacted")
-      }, log.current() ?? assert.fail("no copy"))
-      const part = Effect.map(next, (changes) => changes.map(show))
-      assert.deepStrictEqual(yield* part, ["m/a=1"])
-      for (const value of ["2", "3", "4", "5", "6", "7"]) {
-        yield* put(value)
-        yield* settle
-      }
-      assert.deepStrictEqual(yield* part, ["m/a=2 (1)"])
-      yield* etcd.restartWithoutData
-      yield* pass("10 seconds", "500 millis")
-      assert.deepStrictEqual(yield* whileTimePasses(part), ["-m/a (2)"])
-    }).pipe(scenario))
-
-  it.effect("ends equal to the mirror where it may not read the past", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      const { rest } = yield* behind()
-      yield* etcd.refuse({ code: 3, details: "not this one" }, { match: ({ operation }) => operation === "range" })
-      yield* etcd.compact(100n)
-      assert.deepStrictEqual(yield* rest, ["302"])
-    }).pipe(scenario))
 })
 
 /** What is done to etcd and to the connection, at random, and what must be true of all that was told. */

@@ -1,5 +1,5 @@
 /** Registrations that are ended while they begin, or that outlive their registry. */
-import { assert, describe } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -8,7 +8,8 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Registry from "../../src/Registry.js"
 import * as TestEtcd from "../../src/testing.js"
-import { Backend, onEngine, passing, process, running, settle, text } from "./backend.js"
+import { inVirtualTime } from "../support/virtualTime.js"
+import { Backend, engine, onEngine, passing, process, running, settle, text } from "./backend.js"
 
 const user = { id: "u1", name: "user", address: "127.0.0.1", port: 8080 }
 const other = { ...user, id: "u2" }
@@ -82,6 +83,80 @@ describe("a registration that is ended while it begins", () => {
       assert.deepStrictEqual(yield* keys, ["/services/user/u2"])
     })
   )
+})
+
+describe("a registration whose end is disturbed", () => {
+  for (const drain of ["0 seconds", "2 seconds"] as const) {
+    onEngine(
+      `is over, although who closes its scope is interrupted (drain: ${drain})`,
+      Effect.gen(function*() {
+        const etcd = yield* TestEtcd.TestEtcd
+        const { pass } = yield* Backend
+        const { register } = Context.get(yield* process, Registry.Registry)
+        yield* register(other)
+        const scope = yield* Scope.make()
+        const registration = yield* Scope.extend(register(user, { drain }), scope)
+        yield* settle
+        yield* etcd.stall({ streams: false })
+        const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
+        yield* pass("500 millis")
+        const interrupting = yield* Effect.fork(Fiber.interrupt(closing))
+        yield* settle
+        yield* etcd.resume
+        yield* passing(Fiber.join(interrupting), "3 seconds")
+        assert.strictEqual((yield* registration.status)._tag, "Unregistered")
+        assert.deepStrictEqual(yield* keys, ["/services/user/u2"])
+      })
+    )
+  }
+
+  onEngine(
+    "does not take the entry of the next one, whose put is not answered yet, for its own that came late",
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd.TestEtcd
+      const { pass } = yield* Backend
+      const { register } = Context.get(yield* process, Registry.Registry)
+      yield* register(other)
+      const first = yield* running(register(user))
+      yield* pass("1 seconds")
+      yield* passing(first.close)
+      yield* pass("9500 millis")
+      yield* etcd.stall({ streams: false, applied: true })
+      const next = yield* Effect.fork(register(user))
+      yield* settle
+      const revision = yield* etcd.revision
+      // The first one looks once more whether something has come late.
+      yield* pass("1 seconds")
+      yield* etcd.resume
+      yield* passing(Fiber.join(next))
+      yield* settle
+      assert.strictEqual(yield* etcd.revision, revision)
+      assert.deepStrictEqual(yield* keys, ["/services/user/u1", "/services/user/u2"])
+    })
+  )
+
+  it.live("leaves nothing behind, wherever those who begin and end it take turns", () =>
+    Effect.gen(function*() {
+      for (let ops = 20; ops < 80; ops++) {
+        yield* Effect.gen(function*() {
+          const etcd = yield* TestEtcd.TestEtcd
+          const { register } = Context.get(yield* process, Registry.Registry)
+          yield* register(other)
+          yield* Effect.sleep("1 second")
+          const { watchers } = yield* etcd.usage
+          const scope = yield* Scope.make()
+          const registering = yield* Effect.fork(
+            Effect.withMaxOpsBeforeYield(Scope.extend(register(user), scope), ops)
+          )
+          for (let turn = 0; turn < ops % 7; turn++) yield* Effect.yieldNow()
+          yield* Scope.close(scope, Exit.void)
+          yield* Fiber.await(registering)
+          yield* Effect.sleep("15 seconds")
+          assert.deepStrictEqual(yield* keys, ["/services/user/u2"], `a turn every ${ops} operations`)
+          assert.strictEqual((yield* etcd.usage).watchers, watchers, `a turn every ${ops} operations`)
+        }).pipe(Effect.scoped, Effect.provide(engine()), inVirtualTime)
+      }
+    }))
 })
 
 describe("a registration that outlives its registry", () => {

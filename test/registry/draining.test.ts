@@ -166,4 +166,47 @@ describe("a registration that drains", () => {
       assert.isUndefined(yield* valueOf(key))
     })
   )
+
+  test(
+    "is ended at once by `unregister` also when it is draining",
+    Effect.gen(function*() {
+      const { register, unregister } = yield* registry
+      for (const byId of [false, true]) {
+        const { close, value } = yield* running(register(user, { drain: "1 hours" }))
+        const closing = yield* Effect.fork(close)
+        yield* until("draining", Effect.map(valueOf(key), (value) => value?.includes("draining") === true))
+        yield* passing(byId ? unregister("u1") : value.unregister, "1 seconds")
+        assert.isUndefined(yield* valueOf(key))
+        assert.deepStrictEqual(yield* value.status, { _tag: "Unregistered" })
+        yield* passing(Fiber.join(closing), "1 seconds")
+      }
+    })
+  )
+
+  test(
+    "is marked in the end, although etcd cannot take other metadata that were given together with the mark",
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd.TestEtcd
+      const { register } = yield* registry
+      const registration = yield* register({ ...user, weight: 5, metadata: { v: "1" } })
+      const exits = yield* passing(Effect.all(
+        [registration.update({ v: "x".repeat(2 * 1024 * 1024) }), registration.setWeight(3), registration.drain].map(
+          Effect.exit
+        ),
+        { concurrency: "unbounded" }
+      ))
+      assert.deepStrictEqual(exits.map(({ _tag }) => _tag), ["Failure", "Failure", "Failure"])
+      yield* until("marked", Effect.map(valueOf(key), (value) => value?.includes("draining") === true))
+      assert.deepStrictEqual(registration.service.metadata, {
+        "coord.draining": "true",
+        "coord.weight": "3",
+        v: "1"
+      })
+      // Where it is the mark that etcd does not take, it is given up as well.
+      yield* etcd.refuse({ code: 3, details: "etcdserver: no" }, { match: ({ operation }) => operation === "txn" })
+      const error = yield* Effect.flip(passing(registration.resume))
+      assert.isTrue(error._tag === "EtcdError" && error.reason === "InvalidRequest")
+      assert.isTrue(Registry.isDraining(registration.service))
+    })
+  )
 })

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { EtcdClient } from "../../src/EtcdClient.js"
 import * as Semaphore from "../../src/Semaphore.js"
@@ -221,6 +222,19 @@ describe("acquire", () => {
   }
 })
 
+describe("what is no number at all", () => {
+  it.effect("is refused as a limit, and as permits", () =>
+    Effect.gen(function*() {
+      for (const value of ["1", null, {}, Object.create(null), 1n, Symbol("one")]) {
+        const number = value as unknown as number
+        const limit = yield* Effect.flip(Effect.scoped(Semaphore.acquire("a", { limit: number })))
+        assert.isTrue(limit._tag === "InvalidArgument" && limit.argument === "limit")
+        const permits = yield* Effect.flip(Effect.scoped(Semaphore.acquire("a", { limit: 1, permits: number })))
+        assert.isTrue(permits._tag === "InvalidArgument" && permits.argument === "permits")
+      }
+    }).pipe(withSemaphores, scenario))
+})
+
 describe("without options", () => {
   it.effect("is refused, however it is called", () =>
     Effect.gen(function*() {
@@ -235,106 +249,6 @@ describe("without options", () => {
         for (const error of errors) {
           assert.isTrue(error._tag === "InvalidArgument" && error.argument === "options")
         }
-      }
-    }).pipe(withSemaphores, scenario))
-})
-
-describe("the limit", () => {
-  it.effect("is refused when others say another, and nothing is left behind", () =>
-    Effect.gen(function*() {
-      const { handle, release } = yield* hold("a", { limit: 3 })
-      const errors = yield* Effect.all([
-        Effect.flip(Effect.scoped(Semaphore.acquire("a", { limit: 5 }))),
-        Effect.flip(Effect.scoped(Semaphore.tryAcquire("a", { limit: 5 }))),
-        Effect.flip(Semaphore.withPermits("a", { limit: 2 })(Effect.void)),
-        Effect.flip(Semaphore.withPermitsIfAvailable("a", { limit: 5 })(Effect.void))
-      ])
-      for (const error of errors) {
-        assert.isTrue(error._tag === "SemaphoreLimitMismatch")
-        assert.deepInclude(error, { key: "a", limitInUse: 3, holder: handle.etcdKey })
-      }
-      assert.strictEqual(
-        errors[0].message,
-        `the semaphore "a" has a limit of 3 by ${handle.etcdKey}, not of 5`
-      )
-      assert.deepStrictEqual(yield* semaphoreKeys, [handle.etcdKey])
-      yield* release
-      yield* Effect.scoped(Semaphore.acquire("a", { limit: 5 }))
-    }).pipe(withSemaphores, scenario))
-
-  it.effect("is refused although the answer to the entering was lost", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      yield* hold("a", { limit: 3 })
-      yield* etcd.loseResponse({ match: ({ operation }) => operation === "txn" })
-      const error = yield* whileTimePasses(Effect.flip(Effect.scoped(Semaphore.acquire("a", { limit: 5 }))))
-      assert.strictEqual(error._tag, "SemaphoreLimitMismatch")
-      assert.lengthOf(yield* semaphoreKeys, 1)
-    }).pipe(withSemaphores, scenario))
-
-  it.effect("is refused to one of two who come at the same time, and never two hold", () =>
-    Effect.gen(function*() {
-      const [one, two] = [yield* another("one"), yield* another("two")]
-      for (let i = 0; i < 20; i++) {
-        const limits = new Set<number>()
-        const use = (semaphore: Semaphore.Semaphore["Type"], limit: number, delay: number) =>
-          Effect.zipRight(
-            Effect.forEach(numbers(delay), () => Effect.yieldNow()),
-            Effect.either(
-              semaphore.withPermits("a", { limit })(
-                Effect.gen(function*() {
-                  limits.add(limit)
-                  assert.strictEqual(limits.size, 1)
-                  yield* settle
-                  limits.delete(limit)
-                })
-              )
-            )
-          )
-        const outcomes = yield* Effect.all([use(one, 3, i), use(two, 5, 10)], { concurrency: 2 })
-        assert.isTrue(outcomes.some(({ _tag }) => _tag === "Right"))
-        for (const outcome of outcomes) {
-          if (outcome._tag === "Left") assert.strictEqual(outcome.left._tag, "SemaphoreLimitMismatch")
-        }
-        assert.deepStrictEqual(yield* semaphoreKeys, [])
-      }
-    }).pipe(withSemaphores, scenario))
-
-  it.effect("of others makes those behind them wait, however they came in", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      const holder = yield* hold("a", { limit: 3 })
-      yield* etcd.putKey("/semaphores/a/other", JSON.stringify({ kind: "semaphore", permits: 1, limit: 9 }))
-      const behind = yield* Effect.fork(Semaphore.acquire("a", { limit: 3 }))
-      yield* waiting("a", 2)
-      yield* settle
-      assert.isTrue(Option.isNone(yield* Fiber.poll(behind)))
-      yield* holder.release
-      yield* settle
-      assert.isTrue(Option.isNone(yield* Fiber.poll(behind)), "the other one holds")
-      yield* etcd.deleteKey("/semaphores/a/other")
-      yield* Fiber.join(behind)
-    }).pipe(withSemaphores, scenario))
-
-  it.effect("counts as taken by an entry that cannot be read", () =>
-    Effect.gen(function*() {
-      const etcd = yield* TestEtcd
-      for (const value of ["", "?", "{}", "{\"kind\":\"semaphore\",\"permits\":4,\"limit\":3}"]) {
-        const holder = yield* hold("a", { limit: 3 })
-        yield* etcd.putKey("/semaphores/a/other", value)
-        const behind = yield* Effect.fork(Effect.scoped(Semaphore.acquire("a", { limit: 3 })))
-        yield* waiting("a", 2)
-        yield* holder.release
-        yield* settle
-        assert.isTrue(Option.isNone(yield* Fiber.poll(behind)))
-        const { holders } = yield* Semaphore.inspect("a")
-        assert.deepStrictEqual(holders.map(({ permits }) => permits), [Option.none()])
-        assert.strictEqual(
-          (yield* Effect.flip(Effect.scoped(Semaphore.tryAcquire("a", { limit: 3 }))))._tag,
-          "LockConflict"
-        )
-        yield* etcd.deleteKey("/semaphores/a/other")
-        yield* Fiber.join(behind)
       }
     }).pipe(withSemaphores, scenario))
 })
@@ -357,6 +271,30 @@ describe("tryAcquire", () => {
       assert.strictEqual(behind._tag, "LockConflict", "nobody is overtaken")
       assert.lengthOf(yield* semaphoreKeys, 2)
     }).pipe(withSemaphores, scenario))
+
+  it.effect("tries again when its entry is deleted before it has looked for its turn", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const client = yield* EtcdClient
+      const holder = yield* hold("a", { limit: 3 })
+      let deleted = 0n
+      const deleteOnce = Effect.gen(function*() {
+        if (deleted > 0n) return
+        const kvs = yield* etcd.snapshot
+        const mine = kvs.find(({ createRevision }) => createRevision > holder.handle.fencingToken)
+        if (mine === undefined) return assert.fail("nothing was put")
+        deleted = mine.createRevision
+        yield* etcd.deleteKey(mine.key)
+      })
+      const looking = Layer.succeed(EtcdClient, {
+        ...client,
+        range: (request, options) => Effect.zipRight(deleteOnce, client.range(request, options))
+      })
+      const services = yield* Layer.build(Layer.provide(Semaphore.layer(), looking))
+      const handle = yield* Effect.provide(Semaphore.tryAcquire("a", { limit: 3 }), services)
+      assert.isTrue(deleted > 0n && handle.fencingToken > deleted)
+      assert.isFalse(yield* handle.isExpired)
+    }).pipe(Effect.scoped, withSemaphores, scenario))
 
   it.effect("counts more holders than are looked at", () =>
     Effect.gen(function*() {

@@ -17,6 +17,7 @@ import * as ReadWriteLock from "../../src/ReadWriteLock.js"
 import * as Semaphore from "../../src/Semaphore.js"
 import * as TestEtcd from "../../src/testing.js"
 import { until } from "../faults/lost/World.js"
+import * as Wishes from "../lock/wishes.js"
 import { process, text } from "../support/memory.js"
 import { inVirtualTime } from "../support/virtualTime.js"
 
@@ -24,18 +25,11 @@ const services = Layer.mergeAll(Election.layer(), InstanceId.layer(), ReadWriteL
 
 type Services = Layer.Layer.Success<typeof services> | Lock.Lock
 
-interface Wish {
-  readonly process: number
+interface Wish extends Wishes.Wish {
   readonly recipe: keyof typeof recipes
   readonly name: string
   readonly permits: number
   readonly ttl: "5 seconds" | "9 seconds"
-  /** In milliseconds. */
-  readonly after: number
-  readonly holds: number
-  /** How long it waits, or when it is interrupted. */
-  readonly timeout: number | undefined
-  readonly patience: number | undefined
 }
 
 interface Trouble {
@@ -180,6 +174,7 @@ const run = (wishes: ReadonlyArray<Wish>, hurts: ReadonlyArray<Trouble>) =>
     const lost = new Set<bigint>()
     let served = 0
 
+    /** What it does while it holds takes virtual time, and nothing else. */
     const occupyFor = (holds: number): Occupy => (resource, share, capacity, token) =>
       Effect.acquireUseRelease(
         Effect.sync(() => {
@@ -194,7 +189,6 @@ const run = (wishes: ReadonlyArray<Wish>, hurts: ReadonlyArray<Trouble>) =>
           assert.isAtMost(sum, capacity, resource)
           return present
         }),
-        // Of virtual time: that is what it does while it holds.
         () =>
           Effect.sleep(holds),
         (present) =>
@@ -205,13 +199,13 @@ const run = (wishes: ReadonlyArray<Wish>, hurts: ReadonlyArray<Trouble>) =>
       )
 
     const fulfil = (wish: Wish) => {
-      const { after, holds, patience, process, recipe } = wish
+      const { holds, process, recipe } = wish
       const way: Recipe = recipes[recipe]
       const attempt = Effect.scoped(way(wish, occupyFor(holds))).pipe(
         Effect.provide(processes[process]),
         Effect.catchIf(({ _tag }) => expected.has(_tag), () => Effect.void)
       )
-      return Effect.delay(patience === undefined ? attempt : Effect.timeoutOption(attempt, patience), after)
+      return Wishes.inItsTime(wish, attempt)
     }
 
     const hurt = ({ after, lasts, process, what }: Trouble) => {

@@ -122,6 +122,22 @@ describe("Session", () => {
       assert.strictEqual((yield* own.state)._tag, "Expired")
     }).pipe(scenario))
 
+  it.effect("stays over when a renewal that was asked for is acknowledged too late", () =>
+    Effect.gen(function*() {
+      const client = yield* EtcdClient
+      const answers = yield* Effect.makeLatch()
+      const own = yield* Effect.provideService(session("9 seconds"), EtcdClient, {
+        ...client,
+        leaseKeepAliveOnce: (id, options) => Effect.zipLeft(client.leaseKeepAliveOnce(id, options), answers.await)
+      })
+      yield* own.lease
+      const renewing = yield* Effect.fork(Effect.flip(own.renew))
+      yield* pass("8500 millis")
+      yield* answers.open
+      assert.strictEqual((yield* Fiber.join(renewing))._tag, "SessionExpired")
+      assert.strictEqual((yield* own.state)._tag, "Expired")
+    }).pipe(scenario))
+
   it.effect("looks at the clock when asked, although no timer has fired", () =>
     Effect.gen(function*() {
       let nanos = 0n

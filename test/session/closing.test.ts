@@ -32,6 +32,20 @@ describe("closing sessions", () => {
       assert.lengthOf(yield* etcd.leases, 0)
     }).pipe(scenario))
 
+  it.effect("ends what they began, although that was where nobody can be interrupted", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const own = yield* Effect.uninterruptible(Scope.extend(Session.make({ ttl: "9 seconds" }), scope))
+      yield* own.lease
+      const services = yield* Effect.uninterruptible(Layer.buildWithScope(Session.layer, scope))
+      const shared = yield* Effect.uninterruptible(
+        Scope.extend(Context.get(services, Session.Sessions).get("9 seconds"), scope)
+      )
+      yield* shared.lease
+      yield* whileTimePasses(Scope.close(scope, Exit.void))
+      assert.lengthOf(yield* (yield* TestEtcd).leases, 0)
+    }).pipe(scenario))
+
   it.effect("revokes nothing that etcd has ended, and nothing that was never granted", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

@@ -46,6 +46,20 @@ describe("a delete", () => {
       }).pipe(scenario))
   }
 
+  it.effect("is due whoever waits for it: its caller may be interrupted before etcd has confirmed it", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const session = yield* Session.make({ ttl: "1 hour" })
+      yield* (yield* EtcdClient).put({ key: "own", value: "", lease: yield* session.lease })
+      yield* etcd.down
+      const removing = yield* Effect.fork(session.remove({ key: "own" }))
+      yield* settle
+      yield* whileTimePasses(Fiber.interrupt(removing), "2 seconds")
+      yield* etcd.up
+      yield* pass("5 seconds")
+      assert.deepStrictEqual(yield* keys, [])
+    }).pipe(scenario))
+
   it.effect("that etcd refuses keeps no other waiting, nor makes it hurry on without an answer", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

@@ -361,7 +361,7 @@ const assertDifficult = ({ history, server }: Watched) =>
   })
 
 const versions: ReadonlyArray<{ version: string; everyFrame: boolean; inside: number; twice: number }> = [
-  { version: "3.5", everyFrame: true, inside: 200, twice: 40 },
+  { version: "3.5", everyFrame: true, inside: 100, twice: 24 },
   { version: "3.4", everyFrame: false, inside: 30, twice: 10 }
 ]
 
@@ -402,7 +402,7 @@ describe(`a replay that is cut (REPLAY_SEED=${seed})`, () => {
         const { direct, server } = yield* setup("3.5")
         const round = (range: KeyRange & { readonly key: string }) =>
           Effect.gen(function*() {
-            const mirrors = yield* Effect.forEach(numbers(17), () => cutOffMirror(server, range), {
+            const mirrors = yield* Effect.forEach(numbers(9), () => cutOffMirror(server, range), {
               concurrency: atOnce
             })
             const history = yield* write(direct, range.key, shortHistory)

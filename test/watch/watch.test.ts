@@ -244,6 +244,21 @@ describe("a watch", () => {
       assert.strictEqual((yield* etcd.usage).watchers, 0)
     }).pipe(scenario))
 
+  it.effect("is not kept by the scope of those who did not get it in time, or do not wait for it", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd
+      const client = yield* EtcdClient
+      yield* etcd.stall()
+      for (let i = 0; i < 3; i++) {
+        yield* whileTimePasses(Effect.flip(client.openWatch({ key: "a" }, { timeout: "1 second" })))
+        yield* whileTimePasses(Effect.timeoutOption(client.openWatch({ key: "a" }), "500 millis"))
+      }
+      yield* etcd.resume
+      yield* client.openWatch({ key: "a" })
+      yield* settle
+      assert.strictEqual((yield* etcd.usage).watchers, 1)
+    }).pipe(scenario))
+
   it.effect("can be ended while it waits to be created", () =>
     Effect.gen(function*() {
       const etcd = yield* TestEtcd

@@ -188,7 +188,10 @@ export class Lane {
     }
   }
 
-  /** At once, in the fibre of the caller: an idle lane costs next to nothing. */
+  /**
+   * At once, in the fibre of the caller: an idle lane costs next to nothing. There is a step between the flight's beginning
+   * and the region in which it cannot be interrupted: a flight that is left behind there is over at its deadline.
+   */
   #leave<A>(
     request: Request<A>,
     options: CallOptions,
@@ -371,6 +374,7 @@ export class Lane {
     }
     this.#queue.forEach(look)
     for (const { deadline, members } of this.#flights.values()) {
+      if (members.length === 0) nearest = Math.min(nearest, deadline)
       for (const member of members) if (member.deadline < deadline) look(member)
     }
     if (nearest === Infinity || this.#alarm !== undefined && this.#alarm.time <= nearest) return
@@ -389,6 +393,7 @@ export class Lane {
     const now = this.#now()
     for (const member of this.#queue) if (!member.isOver && member.deadline <= now) member.fail(tooLate)
     for (const flight of this.#flights.values()) {
+      if (flight.members.length === 0 && flight.deadline <= now) this.#landed(flight)
       for (const member of flight.members) {
         if (member.isOver || member.deadline > now) continue
         member.fail(problem(

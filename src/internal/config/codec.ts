@@ -112,7 +112,18 @@ export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Cod
     }
   }
   const failed = (problem: string): ParseResult.ParseIssue => new ParseResult.Type(shape.ast, undefined, problem)
-  const decoded = (input: unknown) => attempt(() => decode(input), failed)
+  const isPoisoned = (value: unknown): boolean => {
+    try {
+      return shape.hasRecords && Json.isPoisoned(value)
+    } catch {
+      // Too deep, or something that throws when it is read: refused for that.
+      return false
+    }
+  }
+  const decoded = (input: unknown) =>
+    isPoisoned(input)
+      ? Either.left(failed(`Expected no property ${Json.poison}`))
+      : attempt(() => decode(input), failed)
 
   const decodeText = (text: string): Effect.Effect<A, ParseResult.ParseIssue, R> => {
     const json = Json.parse(text)
@@ -125,10 +136,12 @@ export const make = <A, I, R>(schema: Schema.Schema<A, I, R>): Either.Either<Cod
 
   return Either.right({
     encode: (value) =>
-      Effect.flatMap(
-        Effect.mapError(attempt(() => encode(value), failed), failure),
-        (encoded) => store(encoded, mayBeLeftOut)
-      ),
+      isPoisoned(value)
+        ? Either.left(Json.notJson([], `a property ${Json.poison}`))
+        : Effect.flatMap(
+          Effect.mapError(attempt(() => encode(value), failed), failure),
+          (encoded) => store(encoded, mayBeLeftOut)
+        ),
     decode: (bytes): Effect.Effect<A, ParseResult.ParseError, R> => {
       const text = textOf(bytes)
       if (Option.isNone(text)) {

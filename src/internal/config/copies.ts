@@ -48,6 +48,8 @@ class Followed {
   isUsed = true
   /** Whether what this process wrote or saw before cannot be newer than what is known here. */
   isConfirmed = false
+  /** The outage in which etcd was asked in vain for what may be newer: since when it lasts. */
+  askedInVain: number | undefined
   readonly scope: Scope.CloseableScope
   readonly name: string
   /** Newer than the copy: what this process has written, or read from the quorum. */
@@ -110,6 +112,8 @@ export const make = (
         )
     })
     const all = new Map<string, Followed>()
+    /** The newest that this process has written, of any key. */
+    let written: Version = 0n
     let isSweeping = false
 
     const leaveUnused = Effect.suspend(() =>
@@ -207,11 +211,21 @@ export const make = (
         if (state._tag === "Loading") return fromQuorum(key, schema, followed)
         return Effect.flatMap(mirror.snapshot, (snapshot) => {
           const present = followed.present(snapshot)
-          if (state._tag === "Following" && !followed.isConfirmed) return fromQuorum(key, schema, followed)
-          const known = decode(key, schema, followed, present)
-          return state._tag === "Following"
+          if (state._tag === "Following") {
+            return followed.isConfirmed
+              ? decode(key, schema, followed, present)
+              : fromQuorum(key, schema, followed)
+          }
+          const { sinceMillis: staleSinceMillis } = state
+          const known = Effect.map(decode(key, schema, followed, present), (known) => ({ ...known, staleSinceMillis }))
+          // The copy may lack what was written here, as calls go on without watches. If they do not, the last known value
+          // stands, and who reads again in this outage need not wait for that again.
+          return followed.isConfirmed || snapshot.revision >= written || followed.askedInVain === staleSinceMillis
             ? known
-            : Effect.map(known, (known) => ({ ...known, staleSinceMillis: state.sinceMillis }))
+            : Effect.catchTag(fromQuorum(key, schema, followed), "EtcdError", () => {
+              followed.askedInVain = staleSinceMillis
+              return known
+            })
         })
       })
     }
@@ -219,6 +233,7 @@ export const make = (
     return {
       follow: (name) => RcMap.get(mirrors, name),
       wrote: (name, revision, value) => {
+        if (revision > written) written = revision
         if (all.size === 0) return
         all.get(names.of(name))?.learn(revision, value === undefined ? undefined : { value, modRevision: revision })
       },

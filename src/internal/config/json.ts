@@ -17,6 +17,9 @@ export const notJson = (path: ReadonlyArray<string>, problem: string): NotJson =
 /** Deeper than any setting; a value that contains itself ends here. */
 const maxDepth = 512
 
+/** To assign a property of this name gives an object another prototype. */
+export const poison = "__proto__"
+
 const isPlainArray = (value: ReadonlyArray<unknown>): boolean => {
   const prototype: object = Object.getPrototypeOf(value)
   // An array of another realm has that realm's Array.prototype, which is an array itself.
@@ -106,6 +109,11 @@ export const stringify = (
     return Either.left(notJson(path.map(String), "something that throws when it is read"))
   }
 }
+
+/** Whether a property of that name is in what is made of arrays and plain objects. */
+export const isPoisoned = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && (Array.isArray(value) || isPlain(value)) &&
+  (Object.hasOwn(value, poison) || Object.values(value).some(isPoisoned))
 
 export const parse = (text: string): Option.Option<unknown> => {
   try {

@@ -100,6 +100,9 @@ export interface Evaluation<A> {
   readonly reads: string
 }
 
+/** What that says may be a secret. */
+const threw = ConfigError.InvalidData([], "a function of the Config threw an error")
+
 /** What a `Config` says of a tree. */
 export const evaluate = <A>(
   config: EffectConfig.Config<A>,
@@ -111,8 +114,9 @@ export const evaluate = <A>(
     const onRead: OnRead = (path, found) => {
       reads.push(path, found)
     }
-    return Effect.map(Effect.either(load(config, tree, source, onRead)), (result) => ({
-      result,
-      reads: JSON.stringify(reads)
-    }))
+    return Effect.suspend(() => load(config, tree, source, onRead)).pipe(
+      Effect.catchAllDefect(() => Effect.fail(threw)),
+      Effect.either,
+      Effect.map((result) => ({ result, reads: JSON.stringify(reads) }))
+    )
   })

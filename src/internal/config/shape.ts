@@ -16,6 +16,8 @@ export interface Shape {
   readonly isSecret: boolean
   /** Whether the encoded side is nothing but text. */
   readonly isText: boolean
+  /** Whether there are properties that the schema does not name. */
+  readonly hasRecords: boolean
 }
 
 /** The types of Effect and of JavaScript that have a schema `…FromSelf`: none of them is JSON. */
@@ -152,17 +154,20 @@ const parts = (ast: AST.AST): ReadonlyArray<AST.AST> => {
   }
 }
 
-const isSecret = (root: AST.AST): boolean => {
+const holds = (root: AST.AST, isOne: (ast: AST.AST) => boolean): boolean => {
   const enter = entering()
   const go = (ast: AST.AST, trail: Trail): boolean => {
     const visit = enter(ast, trail)
     // What cannot be seen to its end may hold one.
     if (visit !== "new") return visit === "endless"
-    return (AST.isDeclaration(ast) && typeConstructor(ast) === "effect/Redacted") ||
-      parts(ast).some((part) => go(part, below(ast, trail)))
+    return isOne(ast) || parts(ast).some((part) => go(part, below(ast, trail)))
   }
   return go(root, start)
 }
+
+const isRedacted = (ast: AST.AST): boolean => AST.isDeclaration(ast) && typeConstructor(ast) === "effect/Redacted"
+
+const isRecord = (ast: AST.AST): boolean => AST.isTypeLiteral(ast) && ast.indexSignatures.length > 0
 
 const isText = (ast: AST.AST): boolean => {
   switch (ast._tag) {
@@ -263,7 +268,13 @@ const shapes = new WeakMap<AST.AST, Shape>()
 export const of = (ast: AST.AST): Shape => {
   const known = shapes.get(ast)
   if (known !== undefined) return known
-  const shape = { ast, notJson: findNotJson(ast), isSecret: isSecret(ast), isText: isText(ast) }
+  const shape = {
+    ast,
+    notJson: findNotJson(ast),
+    isSecret: holds(ast, isRedacted),
+    isText: isText(ast),
+    hasRecords: holds(ast, isRecord)
+  }
   shapes.set(ast, shape)
   return shape
 }

@@ -114,19 +114,18 @@ export const make: Effect.Effect<Turns, never, Scope.Scope> = Effect.map(Effect.
       })
     })
 
-  const called = (line: Line, ticket: Ticket): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (!line.waiting.has(ticket)) return Effect.void
-      const wait = Deferred.await(ticket.called)
-      if (line.isWatched) return wait
+  /** Not to be interrupted in between: the line would count as watched, and nobody would watch it. */
+  const watching = (line: Line): Effect.Effect<unknown> =>
+    Effect.uninterruptible(Effect.suspend(() => {
+      if (line.isWatched) return Effect.void
       line.isWatched = true
-      return watch(line).pipe(
-        inBackground("turns"),
-        Effect.interruptible,
-        Effect.forkIn(scope),
-        Effect.zipRight(wait)
-      )
-    })
+      return watch(line).pipe(inBackground("turns"), Effect.interruptible, Effect.forkIn(scope))
+    }))
+
+  const called = (line: Line, ticket: Ticket): Effect.Effect<void> =>
+    Effect.suspend(() =>
+      line.waiting.has(ticket) ? Effect.zipRight(watching(line), Deferred.await(ticket.called)) : Effect.void
+    )
 
   return {
     inTurn: (key, use) =>

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { isDeepStrictEqual } from "node:util"
 import { LayersInvalid } from "../../ConfigError.js"
 import { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
@@ -111,7 +112,7 @@ export const make = <A, R>(
       settings,
       explain: Effect.flatMap(settings, ({ explain }) => explain),
       changes: Stream.map(
-        latest.stream(({ applied }) => applied, (a, b) => a.text === b.text),
+        latest.stream(({ applied }) => applied, (a, b) => isDeepStrictEqual(a.json, b.json)),
         ({ settings }) => settings.value
       ),
       events: latest.stream(({ event }) => event, (a, b) => a === b),

@@ -24,14 +24,12 @@ export const isObject = (value: unknown): value is JsonObject =>
 /** Deeper than any setting, and not too deep for functions that call themselves. */
 const maxDepth = 256
 
-/** Decoders assign properties by name, and assigning this one would give an object another prototype. */
-const poison = "__proto__"
-
 const problemIn = (value: unknown, path: ReadonlyArray<string>): Problem | undefined => {
   if (typeof value !== "object" || value === null) return undefined
   if (path.length >= maxDepth) return { path: [], problem: `it has more than ${maxDepth} levels` }
   for (const [name, item] of Object.entries(value)) {
-    if (name === poison) return { path, problem: `it has a property ${poison}` }
+    // Decoders assign properties by name.
+    if (name === Json.poison) return { path, problem: `it has a property ${Json.poison}` }
     const found = problemIn(item, [...path, name])
     if (found !== undefined) return found
   }

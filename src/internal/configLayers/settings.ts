@@ -9,6 +9,7 @@ import type { Codec } from "../config/codec.js"
 import * as Json from "../config/json.js"
 import type { Content } from "./explain.js"
 import { explain, speakers } from "./explain.js"
+import type { JsonObject } from "./merge.js"
 import type { Settings } from "./model.js"
 import type { Reading } from "./reading.js"
 
@@ -37,8 +38,8 @@ const undecodable = (error: ParseError, contents: ReadonlyArray<Content>) =>
 
 export interface Resolved<A> {
   readonly settings: Settings<A>
-  /** What it was decoded from: the same text is the same value. */
-  readonly text: string
+  /** What it was decoded from: where that is the same, so is the value. */
+  readonly json: JsonObject
 }
 
 export const resolve = <A, R>(
@@ -62,6 +63,6 @@ export const resolve = <A, R>(
           explain(ast, contents, json)
         )
       },
-      text
+      json
     }
   })

@@ -133,23 +133,27 @@ export const open = (
       )
     }
 
-    const look = firstOf(
-      Effect.tryPromise({ try: (signal) => readFile(file, { encoding: "utf8", signal }), catch: (cause) => cause }),
-      Effect.delay(Effect.fail("no answer"), readTimeout)
-    ).pipe(
-      Effect.matchEffect({
+    const reading: Effect.Effect<string, unknown> = Effect.tryPromise({
+      try: (signal) => readFile(file, { encoding: "utf8", signal }),
+      catch: (cause) => cause
+    })
+
+    const look = (reading: Effect.Effect<string, unknown>): Effect.Effect<void> =>
+      Effect.matchEffect(reading, {
         onFailure: (cause) =>
           Effect.suspend(() => {
             isUnread = mayExist = codeOf(cause) !== "ENOENT"
+            saved = undefined
             return isUnread ? complain(`it cannot be read: ${messageOf(cause)}`) : Effect.void
           }),
         onSuccess: (text) => {
           isUnread = false
+          mayExist = true
+          saved = undefined
           return take(text)
         }
       })
-    )
-    yield* look
+    yield* look(firstOf(reading, Effect.delay(Effect.fail("no answer"), readTimeout)))
 
     const news = yield* Queue.sliding<void>(1)
     const closing = yield* Deferred.make<void>()
@@ -159,7 +163,8 @@ export const open = (
     /** Whether it worked. */
     const write = (content: Saved | undefined): Effect.Effect<boolean> =>
       Effect.gen(function*() {
-        if (isUnread) yield* look
+        // It may be somebody else's by now.
+        yield* look(reading)
         if (isUnread) return false
         if (isForeign) return true
         const atMillis = yield* Clock.currentTimeMillis

@@ -8,13 +8,14 @@ import type { LockExpired } from "../../LockError.js"
 import * as Txn from "../../Txn.js"
 import { toBytes } from "../bytes.js"
 import { firstOf } from "../firstOf.js"
+import * as InTurn from "../inTurn.js"
 import * as LockQueue from "../lock/queue.js"
 import { traced } from "../traced.js"
 import { validateValue } from "./candidate.js"
 
 export const make = (client: EtcdClient["Type"], name: string, held: LockHandle): Leadership => {
   const { etcdKey, fencingToken: term, guard, isExpired, lost, release: resign, renew, ttl } = held
-  const turns = Effect.unsafeMakeSemaphore(1)
+  const inTurn = InTurn.make()
   /** The revision of the version that was last seen under the key. */
   let seen = term
 
@@ -52,7 +53,7 @@ export const make = (client: EtcdClient["Type"], name: string, held: LockHandle)
           "Election.proclaim",
           { "lock.key": name },
           // Without the loss, an etcd that does not answer would be waited for long after it.
-          firstOf(lost, turns.withPermits(1)(put(value)))
+          firstOf(lost, inTurn(put(value)))
         )
       )
     )

@@ -440,7 +440,8 @@ export const make = (options: ChannelOptions): Effect.Effect<Channel, never, Sco
             if (why === "unauthenticated") return
             leave(peer)
             ask(peer, stream.client)
-            reconnect(peer)
+            // Another stream of the old connection may have said so before.
+            if (peer.client === stream.client) reconnect(peer)
           }
         }
       })

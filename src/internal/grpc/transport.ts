@@ -148,24 +148,27 @@ export const make = (
             Effect.flatMap((refused) => refused === undefined ? login(deadline) : Effect.fail(refused))
           )
         }
-        const own = refreshing = Deferred.unsafeMake<EtcdError | undefined, never>(FiberId.none)
-        let refused: EtcdError | undefined
-        return authenticate(auth, deadline).pipe(
-          Effect.tapBoth({
-            onSuccess: (fresh) =>
-              Effect.sync(() => {
-                present = fresh
-              }),
-            onFailure: (error) =>
-              Effect.sync(() => {
-                if (error.reason === "Unauthenticated") refused = error
-              })
-          }),
-          Effect.ensuring(Effect.suspend(() => {
-            refreshing = undefined
-            return Deferred.succeed(own, refused)
-          }))
-        )
+        // Whoever waits for it must not wait for somebody who was interrupted between this and the end of it.
+        return Effect.uninterruptibleMask((restore) => {
+          const own = refreshing = Deferred.unsafeMake<EtcdError | undefined, never>(FiberId.none)
+          let refused: EtcdError | undefined
+          return restore(authenticate(auth, deadline)).pipe(
+            Effect.tapBoth({
+              onSuccess: (fresh) =>
+                Effect.sync(() => {
+                  present = fresh
+                }),
+              onFailure: (error) =>
+                Effect.sync(() => {
+                  if (error.reason === "Unauthenticated") refused = error
+                })
+            }),
+            Effect.ensuring(Effect.suspend(() => {
+              refreshing = undefined
+              return Deferred.succeed(own, refused)
+            }))
+          )
+        })
       })
 
     const forget = (used: Credentials): void => {

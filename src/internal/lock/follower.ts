@@ -93,7 +93,8 @@ export const make = <Info, State>(
     })
   })
 
-  const run = Effect.raceFirst(follow, check).pipe(
+  // Where its locks are being closed it is interrupted before it begins, and those who wait have to hear of that as well.
+  const run = Effect.interruptible(Effect.raceFirst(follow, check)).pipe(
     Effect.onExit((exit) =>
       Effect.sync(() => {
         over = true

@@ -78,17 +78,26 @@ const notAcquired = (kind: Kind, key: string, cause: Cause.Cause<unknown>): Effe
       : Cause.prettyErrors(cause).map(({ message }) => message).join("; ")
   })
 
+/** Undoes what was done on the way to something that is not held after all, before anybody hears of that. */
+export const giveUp = <E>(
+  kind: Kind,
+  key: string,
+  own: Obligations,
+  cause: Cause.Cause<E>,
+  { fiber }: Masked
+): Effect.Effect<never, E> =>
+  Effect.suspend(() => own.settle()).pipe(
+    Effect.zipRight(isDebugging(fiber) ? notAcquired(kind, key, cause) : Effect.void),
+    Effect.zipRight(Effect.failCause(cause))
+  )
+
 /** @param kind what is held, for errors, spans and logs */
 export const make = (client: EtcdClient["Type"], kind: Kind): Holding => {
   const hold: Holding["hold"] = (operation, key, win, mask) => {
     const own = new Obligations()
     const winning = traced(mask.fiber, operation, { "lock.key": key }, toEffect(win, own))
     return Effect.matchCauseEffect(restored(mask, winning), {
-      onFailure: (cause) =>
-        Effect.suspend(() => own.settle()).pipe(
-          Effect.zipRight(isDebugging(mask.fiber) ? notAcquired(kind, key, cause) : Effect.void),
-          Effect.zipRight(Effect.failCause(cause))
-        ),
+      onFailure: (cause) => giveUp(kind, key, own, cause, mask),
       onSuccess: (won) => {
         const held = Handle.make(client, kind, key, won, own, isDebugging(mask.fiber))
         return Effect.as(held.announce, held)

@@ -43,11 +43,11 @@ export const isAlone = (read: OpResponse | undefined): boolean => read?._tag ===
 export const entriesOf = (folder: string, read: OpResponse | undefined): ReadonlyArray<KeyValue> =>
   kvsOf(read).filter(({ key }) => Key.isDirectChild(folder, key))
 
-/** The direct children, first come first. */
+/** The direct children, first come first: now, or at a revision. */
 export const entries = (
   client: EtcdClient["Type"],
   folder: string,
-  options: { readonly keysOnly: boolean }
+  options: { readonly keysOnly: boolean; readonly revision?: bigint }
 ): Effect.Effect<ReadonlyArray<KeyValue>, EtcdError> =>
   Effect.map(
     client.range({ ...Key.prefix(folder), sort: { by: "create", order: "ascend" }, ...options }),

@@ -58,7 +58,6 @@ export const make = <Info, State>(
         })
         return follower.run.pipe(
           Effect.ensuring(forget),
-          Effect.interruptible,
           Effect.forkIn(scope),
           Effect.as(follower)
         )

@@ -23,12 +23,13 @@ import { masked, restored } from "../masked.js"
 import { Obligations } from "../obligations.js"
 import { maxEntries } from "../session/claimAll.js"
 import { isDebugging, traced } from "../traced.js"
+import { render } from "../validate.js"
 import type { Held } from "./handle.js"
 import * as Handle from "./handle.js"
-import { protect } from "./holding.js"
+import { giveUp, protect } from "./holding.js"
 import * as Queue from "./queue.js"
 import type { Queues } from "./queues.js"
-import { undeterred } from "./stay.js"
+import { undeterred, within } from "./stay.js"
 
 /** What is to be held, each once. */
 export interface Places {
@@ -60,7 +61,7 @@ interface WonAll {
 export const distinct = (keys: ReadonlyArray<string>): Either.Either<ReadonlyArray<string>, InvalidArgument> => {
   // A text is a list of letters to JavaScript: each would be a lock.
   if (!Array.isArray(keys)) {
-    return Either.left(new InvalidArgument({ argument: "keys", value: String(keys), problem: "must be an array" }))
+    return Either.left(new InvalidArgument({ argument: "keys", value: render(keys), problem: "must be an array" }))
   }
   const all = Array.from(new Set(keys))
   if (all.length === 0) return Either.left(new InvalidArgument({ argument: "keys", problem: "must not be empty" }))
@@ -209,12 +210,12 @@ export const make = (
   const win = (places: Places, own: Obligations): Effect.Effect<WonAll, WinError> =>
     Effect.suspend(() => {
       const pending = new Set<string>()
-      const waiting = undeterred(own, stay(places, own, pending))
-      const { keys: [first], timeout } = places
-      return timeout === undefined ? waiting : Effect.timeoutFail(waiting, {
-        duration: timeout,
-        onTimeout: () => new LockTimeout({ key: pending.values().next().value ?? first, timeout })
-      })
+      const { keys, timeout } = places
+      return within(
+        undeterred(own, stay(places, own, pending)),
+        timeout,
+        (timeout) => new LockTimeout({ key: keys.find((key) => pending.has(key)) ?? keys[0], timeout })
+      )
     })
 
   const hold = (places: Places, mask: Masked): Effect.Effect<Held<LocksHandle>, WinError> =>
@@ -223,7 +224,7 @@ export const make = (
       const own = new Obligations()
       const winning = traced(mask.fiber, "Lock.acquireAll", { "lock.keys": keys }, win(places, own))
       return Effect.matchCauseEffect(restored(mask, winning), {
-        onFailure: (cause) => Effect.zipRight(Effect.suspend(() => own.settle()), Effect.failCause(cause)),
+        onFailure: (cause) => giveUp("lock", keys.join(", "), own, cause, mask),
         onSuccess: ({ entries, session }) =>
           Effect.map(
             // What they owe is owed together.

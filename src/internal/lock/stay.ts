@@ -13,6 +13,7 @@ import type { Entered, EnterOptions, Entry, Session, Sessions } from "../../Sess
 import { SessionExpired } from "../../Session.js"
 import type { KeyValue, Op, OpResponse } from "../../Txn.js"
 import { toBytes, toText } from "../bytes.js"
+import { firstOf } from "../firstOf.js"
 import type { Obligations } from "../obligations.js"
 import * as Owner from "../owner.js"
 import type { Claimant } from "../session/claim.js"
@@ -72,6 +73,24 @@ export const undeterred = <A, E>(
       )
       : Effect.fail(error)
   })
+
+/**
+ * Ends in time, also where nobody may interrupt: an acquisition is often the first half of `acquireRelease`. A timeout of
+ * Effect's would not end there, and takes half of what `firstOf` does elsewhere.
+ */
+export const within = <A, E, E2>(
+  effect: Effect.Effect<A, E>,
+  duration: Duration.Duration | undefined,
+  onTimeout: (duration: Duration.Duration) => E2
+): Effect.Effect<A, E | E2> => {
+  if (duration === undefined) return effect
+  const late = () => onTimeout(duration)
+  return Effect.checkInterruptible((isInterruptible) =>
+    isInterruptible
+      ? Effect.timeoutFail(effect, { duration, onTimeout: late })
+      : firstOf(effect, Effect.flatMap(Effect.sleep(duration), () => Effect.fail(late())))
+  )
+}
 
 /** The steps from the end of a queue to its head. */
 interface Way {
@@ -160,17 +179,35 @@ export const make = <Info, State>(
     const infosOf = (first: ReadonlyArray<KeyValue>): ReadonlyArray<Info> =>
       first.map(({ value }) => recipe.read(value))
 
-    /** Whether an entry holds, by the first of the queue; `false` too if it is not one of them. */
+    /** Where an entry is among the first of the queue; -1 if it is not one of them. */
+    const indexOf = (entry: Entry, first: ReadonlyArray<KeyValue>): number =>
+      first.findIndex(({ createRevision }) => createRevision === entry.createRevision)
+
     const holds = (entry: Entry, first: ReadonlyArray<KeyValue>): boolean => {
-      const own = first.findIndex(({ createRevision }) => createRevision === entry.createRevision)
+      const own = indexOf(entry, first)
       return own >= 0 && own < holders(recipe, infosOf(first))
     }
 
-    const objection = <E>(place: Place<E>, entry: Entry | undefined, first: KeyValue | undefined): E | undefined =>
-      first === undefined || first.createRevision === entry?.createRevision ? undefined : place.objection?.(first)
+    /**
+     * Fails where nobody may stand behind the first one. Not if that one came behind somebody who says what we say: then it
+     * was refused itself, and is about to leave.
+     */
+    const mayStand = <E>(
+      { folder, objection }: Place<E>,
+      [first]: ReadonlyArray<KeyValue | undefined>
+    ): Effect.Effect<void, E | EtcdError> => {
+      if (first === undefined) return Effect.void
+      const refused = objection?.(first)
+      if (refused === undefined) return Effect.void
+      return Queue.entries(client, folder, { keysOnly: false, revision: first.createRevision }).pipe(
+        Effect.map(([before]) => objection?.(before) === undefined),
+        Effect.catchIf(({ reason }) => reason === "Compacted", () => Effect.succeed(false)),
+        Effect.flatMap((isLeaving) => isLeaving ? Effect.void : Effect.fail(refused))
+      )
+    }
 
     /** The first of the queue, by the read that went along with entering if that shows them. */
-    const firstOf = (
+    const headOf = (
       { folder, objection }: Place<unknown>,
       read: OpResponse | undefined
     ): Effect.Effect<ReadonlyArray<KeyValue>, EtcdError> => {
@@ -187,13 +224,15 @@ export const make = <Info, State>(
       read: OpResponse | undefined
     ): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> =>
       Effect.flatMap(
-        firstOf(place, read),
-        (first): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> => {
-          const refused = objection(place, won.entry, first[0])
-          if (refused !== undefined) return Effect.fail(refused)
-          const turn = holds(won.entry, first) ? Effect.void : awaitTurn(place.folder, won.entry, won.session)
-          return Effect.as(Effect.zipRight(turn, won.session.check), won)
-        }
+        headOf(place, read),
+        (first): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> =>
+          mayStand(place, first).pipe(
+            Effect.zipRight(
+              holds(won.entry, first) ? Effect.void : awaitTurn(place.folder, won.entry, won.session)
+            ),
+            Effect.zipRight(won.session.check),
+            Effect.as(won)
+          )
       )
 
     const holdsAtOnce = (session: Session, { entry, fresh, reads }: Entered): Won | undefined =>
@@ -241,7 +280,7 @@ export const make = <Info, State>(
     const attempt = <E>(
       place: Place<E>,
       own: Obligations
-    ): Effect.Effect<Won, E | LockConflict | InvalidArgument | EtcdError | SessionExpired> =>
+    ): Effect.Effect<Won, E | LockConflict | InvalidArgument | EtcdError | SessionExpired | Queue.Evicted> =>
       Effect.gen(function*() {
         const { folder, key } = place
         const session = yield* sessions.borrow(place.ttl, own.owe)
@@ -258,27 +297,29 @@ export const make = <Info, State>(
         const { entry, reads } = yield* session.claim({ ...options, onlyIf: [Queue.isEmpty(folder)] }, own.owe)
         if (Option.isSome(entry)) return { session, entry: entry.value }
         const before = Queue.entriesOf(folder, reads[0])
-        const refused = objection(place, undefined, before[0])
-        if (refused !== undefined) return yield* Effect.fail(refused)
+        yield* mayStand(place, before)
         const all = [...infosOf(before), recipe.read(toBytes(options.value))]
         if (holders(recipe, all) < all.length) return yield* taken(before)
         // There may be room: only the queue itself can tell. Keys of nested names stand below the folder as well.
         const { entry: queued } = yield* session.claim(options, own.owe)
+        if (Option.isNone(queued)) return yield* new Queue.Evicted()
         const first = yield* Queue.entries(client, folder, { keysOnly: false })
-        if (Option.isNone(queued)) return yield* taken(first)
-        const refusedThere = objection(place, queued.value, first[0])
-        if (refusedThere !== undefined) return yield* Effect.fail(refusedThere)
+        if (indexOf(queued.value, first) === -1) return yield* new Queue.Evicted()
+        yield* mayStand(place, first)
         return holds(queued.value, first) ? { session, entry: queued.value } : yield* taken(first)
       })
 
     return {
       wait: (place, timeout) =>
-        timeout === undefined ? wait(place) : byEffect((own) =>
-          Effect.timeoutFail(undeterred(own, stay(place, own)), {
-            duration: timeout,
-            onTimeout: () => new LockTimeout({ kind, key: place.key, timeout })
-          })
-        ),
+        timeout === undefined ?
+          wait(place) :
+          byEffect((own) =>
+            within(
+              undeterred(own, stay(place, own)),
+              timeout,
+              (timeout) => new LockTimeout({ kind, key: place.key, timeout })
+            )
+          ),
       attempt: (place) =>
         byEffect((own) => undeterred(own, Effect.tap(attempt(place, own), ({ session }) => session.check))),
       queues

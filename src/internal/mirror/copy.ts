@@ -305,6 +305,13 @@ export const make = (
       Effect.retry(retryDelays),
       Effect.orDie,
       Effect.forever,
+      // Of a range that is none, for example: nobody should wait for what never comes.
+      Effect.tapDefect((cause) =>
+        Effect.zipRight(
+          Effect.logError("a mirror does not follow any more", cause),
+          Deferred.failCause(waitingForFirst, cause)
+        )
+      ),
       // Whoever makes it in a region that cannot be interrupted still ends it with the scope.
       Effect.interruptible,
       inBackground("mirror"),

@@ -34,6 +34,8 @@ export interface Holder {
   ) => Effect.Effect<Outcome, EtcdError>
   /** Whether the lease is one of this holder's, the present or an earlier one. */
   readonly owns: (lease: bigint) => boolean
+  /** Whether the key may stand with this lease now. */
+  readonly mayHold: (lease: bigint) => boolean
   /** Whether this is the present lease, and can be relied on. */
   readonly relies: (lease: bigint) => Effect.Effect<boolean>
   /** The same without an effect; a session that has just come to its end may not know that yet. */
@@ -227,6 +229,7 @@ export const make = (options: Options): Effect.Effect<Holder, never, EtcdClient 
     return {
       put: (expected, value, timeout) => put(expected, value, timeout, maxSessions),
       owns: (lease) => leases.has(lease),
+      mayHold: (lease) => written.has(lease),
       relies: (lease) =>
         Effect.suspend(() => held?.lease === lease ? Effect.isSuccess(held.session.check) : Effect.succeed(false)),
       isGood: (lease) => held?.lease === lease && !held.session.isOver(),

@@ -5,33 +5,33 @@
  * and where there is nothing to write there is none. What it believes to be there goes into the condition of its put, so a
  * belief that is out of date costs a round trip and does no harm.
  */
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
-import * as FiberId from "effect/FiberId"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import type { EtcdClient } from "../../EtcdClient.js"
-import type { EtcdError, EtcdErrorReason } from "../../EtcdError.js"
+import type { EtcdError } from "../../EtcdError.js"
 import { InvalidArgument } from "../../EtcdError.js"
 import * as Mirror from "../../Mirror.js"
-import type { Sessions, SessionState } from "../../Session.js"
+import type { Sessions } from "../../Session.js"
 import { inBackground } from "../background.js"
 import { toBytes, toText } from "../bytes.js"
 import { leaseHex } from "../ids.js"
 import * as validate from "../validate.js"
+import type { Target } from "./desired.js"
+import * as Desired from "./desired.js"
 import type { Layout } from "./entry.js"
 import * as Entry from "./entry.js"
 import type { There } from "./holder.js"
 import * as Holder from "./holder.js"
-import type { Registration, RegistrationStatus, ServiceInfo } from "./model.js"
+import type { Registration, ServiceInfo } from "./model.js"
 import { NotFound } from "./model.js"
 import type { OwnEntries, OwnEntry, Seen } from "./ownEntries.js"
-import * as StatusCell from "./statusCell.js"
+import * as Standing from "./standing.js"
 import * as Traits from "./traits.js"
 import type { Workers } from "./workers.js"
 
@@ -41,7 +41,7 @@ export interface Keeper {
   readonly first: Effect.Effect<void, EtcdError>
   /** Starts keeping. */
   readonly keep: Effect.Effect<void>
-  /** Whether the entry was last put with this lease. */
+  /** Whether the entry stands with this lease, or may do so: what was put may not be answered yet. */
   readonly holds: (lease: bigint) => boolean
   /** Keeping ends, and then the entry is deleted. Has to be called whatever happened before. */
   readonly close: Effect.Effect<void>
@@ -55,14 +55,6 @@ export interface Options extends Pick<Holder.Options, "ttl" | "separate" | "back
   readonly unregister: Effect.Effect<void>
 }
 
-/** What is to be there. */
-interface Desired {
-  readonly service: ServiceInfo
-  readonly value: string
-  /** Counts the updates. */
-  readonly version: number
-}
-
 /** What this registration has put there. */
 interface Own extends There {
   readonly text: string
@@ -72,27 +64,11 @@ interface Own extends There {
   readonly atNanos: bigint
 }
 
-type Metadata = ServiceInfo["metadata"]
-
-/** Why the entry may not be there as it should. */
-interface Problem {
-  readonly sinceMillis: number
-  readonly reason: string
-}
-
-type Kind = "lost" | "away" | EtcdErrorReason
-
-/** The same for all: there are thousands, and most are never in trouble. */
-const nothing: ReadonlyArray<Kind> = []
-
 /** An entry that is lost sooner than this after it was put is put back more and more slowly. */
 const steadyNanos = 1_000_000_000n
 
 const clampMillis = (millis: number, least: number, most: number): Duration.Duration =>
   Duration.millis(Math.min(most, Math.max(least, Math.floor(millis))))
-
-/** etcd cannot be asked, and why does not matter: attempts under one outage fail in one way and the other by turns. */
-const isAway = ({ reason }: EtcdError): boolean => reason === "Unavailable" || reason === "DeadlineExceeded"
 
 /**
  * The epoch of a put before which etcd was at this revision. Where the mirror had come further before that was sent, etcd has
@@ -105,15 +81,6 @@ const epochOf = (revision: bigint, before: Seen | undefined, after: Seen | undef
   return isNew ? epoch + 1 : epoch
 }
 
-const sameStatus = (a: RegistrationStatus, b: RegistrationStatus): boolean =>
-  a._tag === "Registered"
-    ? b._tag === "Registered" && a.lease === b.lease
-    : a._tag === "Reconnecting"
-    ? b._tag === "Reconnecting" && a.reason === b.reason && a.sinceMillis === b.sinceMillis
-    : a._tag === "Replaced"
-    ? b._tag === "Replaced" && a.lease === b.lease && a.sinceMillis === b.sinceMillis
-    : b._tag === a._tag
-
 export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient | Sessions> =>
   Effect.gen(function*() {
     const { layout, ttl } = options
@@ -121,68 +88,26 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     const key = layout.key(name, id)
     const folder = layout.folder(name)
     const clock = yield* Effect.clock
-    const now = (): number => clock.unsafeCurrentTimeMillis()
     const ttlMillis = Duration.toMillis(ttl)
     const callTimeout = clampMillis(ttlMillis / 3, 1_000, 10_000)
     const maxDelay = clampMillis(ttlMillis / 6, 200, 5_000)
 
-    const status = StatusCell.make<RegistrationStatus>(
-      { _tag: "Reconnecting", sinceMillis: now(), reason: "not registered yet" },
-      sameStatus
-    )
-    let desired: Desired = { service: options.service, value: layout.encode(options.service), version: 0 }
-    /** The last one that etcd accepted. */
-    let accepted = desired
+    const standing = Standing.make(() => clock.unsafeCurrentTimeMillis())
+    const desired = Desired.make(options.service, layout.encode)
     let own: Own | undefined
     let entry: OwnEntry | undefined
-    let replaced: (RegistrationStatus & { readonly _tag: "Replaced" }) | undefined
-    let trouble: Problem | undefined
-    let disconnected: Problem | undefined
-    /** What was told of the present trouble. */
-    let told = nothing
-    let waiting: ReadonlyArray<
-      { readonly version: number; readonly done: Deferred.Deferred<void, EtcdError | NotFound> }
-    > = []
     let closed = false
-
-    const publish = (): void => {
-      const problem = trouble ?? disconnected
-      if (closed) return
-      if (problem !== undefined) status.set({ _tag: "Reconnecting", ...problem })
-      else if (replaced !== undefined) status.set(replaced)
-      else if (own !== undefined) status.set({ _tag: "Registered", lease: own.lease })
-    }
-
-    /** Each kind of trouble is told once until it is over, however many attempts fail. */
-    const troubled = (kind: Kind, reason: string): void => {
-      if (told.includes(kind)) return
-      told = [...told, kind]
-      trouble = { sinceMillis: trouble?.sinceMillis ?? disconnected?.sinceMillis ?? now(), reason }
-      publish()
-    }
-
-    const untroubled = (): void => {
-      trouble = undefined
-      told = nothing
-    }
-
-    /** Tells the updates up to a version how they ended. */
-    const answer = (version: number, result: Effect.Effect<void, EtcdError | NotFound>): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        const answered = waiting.filter((update) => update.version <= version)
-        waiting = waiting.filter((update) => update.version > version)
-        return Effect.forEach(answered, ({ done }) => Deferred.complete(done, result), { discard: true })
-      })
 
     const notFound = (): NotFound => new NotFound({ what: "service", id, name })
 
-    const onState = (state: SessionState): void => {
-      if (state._tag === "Active") disconnected = undefined
-      if (state._tag === "Disconnected") disconnected ??= { sinceMillis: now(), reason: state.reason }
-      publish()
-      wake()
-    }
-    const holder = yield* Holder.make({ ...options, key, onState })
+    const holder = yield* Holder.make({
+      ...options,
+      key,
+      onState: (state) => {
+        standing.connection(state)
+        wake()
+      }
+    })
 
     /** What is there, as far as is known: the mirror may not have come to the own put yet. */
     const believed = (): There | undefined => {
@@ -196,7 +121,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
       return isBehind ? own : Option.getOrUndefined(HashMap.get(entries, Mirror.indexKey(key)))
     }
 
-    const registered = (target: Desired, lease: bigint, modRevision: bigint, epoch: number): Effect.Effect<void> =>
+    const registered = (target: Target, lease: bigint, modRevision: bigint, epoch: number): Effect.Effect<void> =>
       Effect.suspend(() => {
         own = {
           lease,
@@ -207,35 +132,21 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
           epoch,
           atNanos: clock.unsafeCurrentTimeNanos()
         }
-        accepted = target
-        untroubled()
-        disconnected = undefined
-        replaced = undefined
-        publish()
+        desired.accepted(target)
+        standing.registered(lease)
         return Effect.logDebug(`registered at revision ${modRevision}`)
       })
 
     const giveWay = ({ lease, value }: There): Effect.Effect<void> =>
       Effect.suspend(() => {
         own = undefined
-        untroubled()
-        const news = replaced?.lease !== lease
-        if (news) {
-          replaced = {
-            _tag: "Replaced",
-            sinceMillis: now(),
-            lease,
-            by: Either.getRight(folder.decode({ key: toBytes(key), value }))
-          }
-        }
-        publish()
-        return news
+        return standing.replaced(lease, Either.getRight(folder.decode({ key: toBytes(key), value })))
           ? Effect.logWarning(`replaced by another registration, with lease ${leaseHex(lease)}`)
           : Effect.void
       })
 
     /** A lease that lives is respected, unless this is to take over. A key without a lease would stay for ever. */
-    const reconcile = (target: Desired, there: There | undefined, takeOver: boolean): Effect.Effect<void, EtcdError> =>
+    const reconcile = (target: Target, there: There | undefined, takeOver: boolean): Effect.Effect<void, EtcdError> =>
       Effect.suspend(() => {
         if (!takeOver && there !== undefined && there.lease !== 0n && !holder.owns(there.lease)) return giveWay(there)
         const before = entry?.seen()
@@ -264,10 +175,8 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
 
     const lost = (reason: string): Effect.Effect<void> =>
       Effect.suspend(() => {
-        if (own === undefined || told.includes("lost")) return Effect.void
+        if (own === undefined || !standing.lost(reason)) return Effect.void
         quickLosses = clock.unsafeCurrentTimeNanos() - own.atNanos < steadyNanos ? quickLosses + 1 : 0
-        if (disconnected !== undefined) told = [...told, "away"]
-        troubled("lost", disconnected === undefined ? reason : `${reason}: ${disconnected.reason}`)
         return Effect.logWarning(`registration lost, registering again: ${reason}`).pipe(
           Effect.zipRight(
             quickLosses < 2
@@ -277,16 +186,13 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         )
       })
 
-    const step = (target: Desired): Effect.Effect<void, EtcdError> =>
+    const step = (target: Target): Effect.Effect<void, EtcdError> =>
       Effect.gen(function*() {
         const there = believed()
         if (own !== undefined) {
           const reliable = yield* holder.relies(own.lease)
           const unchanged = there?.modRevision === own.modRevision && there.lease === own.lease
-          if (reliable && unchanged && own.text === target.value) {
-            untroubled()
-            return publish()
-          }
+          if (reliable && unchanged && own.text === target.value) return standing.steady()
           if (!reliable) yield* lost("the lease is over")
           else if (there === undefined) yield* lost("the entry was deleted")
           else if (!unchanged && (there.lease === 0n || holder.owns(there.lease))) {
@@ -297,16 +203,12 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
       })
 
     /** Metadata that etcd cannot take are given up; anything else may pass. */
-    const failed = (target: Desired, error: EtcdError): Effect.Effect<void> =>
+    const failed = (target: Target, error: EtcdError): Effect.Effect<void> =>
       Effect.suspend(() => {
         const useless = error.reason === "TooLarge" || error.reason === "InvalidRequest"
-        const answered = answer(target.version, Effect.fail(error))
-        if (useless && target !== accepted) {
-          if (target === desired) desired = accepted
-          return answered
-        }
-        if (isAway(error)) troubled("away", disconnected?.reason ?? error.message)
-        else troubled(error.reason, error.message)
+        const answered = desired.answer(target.version, Effect.fail(error))
+        if (useless && desired.giveUp(target)) return answered
+        standing.failed(error)
         return Effect.zipRight(Effect.logDebug(`not registered yet: ${error.message}`), answered)
       })
 
@@ -327,7 +229,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     const work = (failures: number): Effect.Effect<void> =>
       Effect.suspend(() => {
         again = false
-        const target = desired
+        const target = desired.present()
         return Effect.matchEffect(step(target), {
           onFailure: (error) =>
             failed(target, error).pipe(
@@ -338,7 +240,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
               Effect.zipRight(work(Math.min(failures + 1, 16)))
             ),
           onSuccess: () =>
-            Effect.flatMap(answer(target.version, Effect.void), () => {
+            Effect.flatMap(desired.answer(target.version, Effect.void), () => {
               if (again) return work(0)
               working = undefined
               return Effect.void
@@ -346,11 +248,15 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         })
       })
 
-    const worker = Effect.withFiberRuntime<void>((fiber) => {
-      if (closed) return Effect.void
-      working = fiber
-      return work(0)
-    }).pipe(inBackground("registration", { service: name, id }))
+    /** In a fibre that `close` ends. */
+    const asWork = <E>(work: Effect.Effect<void, E>): Effect.Effect<void, E> =>
+      Effect.withFiberRuntime((fiber) => {
+        if (closed) return Effect.void
+        working = fiber
+        return work
+      })
+
+    const worker = asWork(work(0)).pipe(inBackground("registration", { service: name, id }))
 
     /** Has the fibre look, if there may be something to do. */
     const wake = (): void => {
@@ -364,31 +270,30 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
 
     /** Without a fibre: whether all is as it should be. */
     const isSettled = (): boolean => {
-      if (own === undefined || trouble !== undefined || own.text !== desired.value || waiting.length > 0) return false
+      if (own === undefined || standing.isTroubled()) return false
+      if (own.text !== desired.present().value || desired.isAwaited()) return false
       const there = believed()
       return there?.modRevision === own.modRevision && there.lease === own.lease && holder.isGood(own.lease)
     }
 
     const close: Effect.Effect<void> = Effect.suspend(() => {
       closed = true
+      standing.closing()
       entry?.leave()
       return (working === undefined || working === "due" ? Effect.void : Fiber.interrupt(working)).pipe(
         Effect.zipRight(holder.close),
-        Effect.zipRight(Effect.sync(() => status.set({ _tag: "Unregistered" }))),
-        Effect.zipRight(answer(Infinity, Effect.failSync(notFound)))
+        Effect.zipRight(Effect.sync(standing.over)),
+        Effect.zipRight(desired.answer(Infinity, Effect.failSync(notFound)))
       )
     })
 
-    /** Has other metadata written, made of the present ones; changes that come together are written together. */
-    const change = (next: (metadata: Metadata) => Metadata): Effect.Effect<void, EtcdError | NotFound> =>
-      Effect.suspend((): Effect.Effect<void, EtcdError | NotFound> => {
+    /** Has other metadata written; changes that come together are written together. */
+    const change = (next: Parameters<typeof desired.change>[0]): Effect.Effect<void, EtcdError | NotFound> =>
+      Effect.suspend(() => {
         if (closed) return Effect.failSync(notFound)
-        const done = Deferred.unsafeMake<void, EtcdError | NotFound>(FiberId.none)
-        const service = { ...desired.service, metadata: next(desired.service.metadata) }
-        desired = { service, value: layout.encode(service), version: desired.version + 1 }
-        waiting = [...waiting, { version: desired.version, done }]
+        const written = desired.change(next)
         wake()
-        return Deferred.await(done)
+        return written
       })
 
     const setDraining = (draining: boolean) => change((metadata) => Traits.withDraining(metadata, draining))
@@ -396,17 +301,17 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
     return {
       registration: {
         get service() {
-          return desired.service
+          return desired.present().service
         },
         key,
-        status: Effect.sync(status.get),
-        statuses: Stream.takeUntil(status.changes, ({ _tag }) => _tag === "Unregistered"),
+        status: Effect.sync(standing.status),
+        statuses: Stream.takeUntil(standing.statuses, ({ _tag }) => _tag === "Unregistered"),
         unregister: options.unregister,
         update: (metadata) =>
           Effect.flatMap(
             Effect.suspend(() =>
               validate.isOptions(metadata)
-                ? Entry.validateService({ ...desired.service, metadata }, [])
+                ? Entry.validateService({ ...desired.present().service, metadata }, [])
                 : new InvalidArgument({
                   argument: "metadata",
                   value: validate.render(metadata),
@@ -424,23 +329,22 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
         resume: setDraining(false)
       },
       // In a fibre of its own, no child of the caller, which `close` ends: somebody else may close it meanwhile.
-      first: Effect.uninterruptibleMask((restore) => {
-        if (closed) return Effect.void
-        return Effect.flatMap(Effect.forkDaemon(Effect.interruptible(reconcile(desired, undefined, true))), (fiber) => {
-          working = fiber
-          return Effect.flatMap(restore(Fiber.await(fiber)), (exit) => {
-            working = undefined
-            return closed ? Effect.void : exit
-          })
-        })
-      }),
-      keep: Effect.suspend(() =>
-        closed ? Effect.void : Effect.map(options.entries.join(key, folder.range, () => wake()), (joined) => {
-          entry = joined
-          wake()
-        })
+      first: Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(
+          Effect.forkDaemon(Effect.interruptible(asWork(reconcile(desired.present(), undefined, true)))),
+          (fiber) =>
+            Effect.flatMap(restore(Fiber.await(fiber)), (exit) => {
+              working = undefined
+              return closed ? Effect.void : exit
+            })
+        )
       ),
+      keep: Effect.map(options.entries.join(key, folder.range, () => wake()), (joined) => {
+        if (closed) return joined.leave()
+        entry = joined
+        wake()
+      }),
       close,
-      holds: (lease) => own?.lease === lease
+      holds: holder.mayHold
     }
   })

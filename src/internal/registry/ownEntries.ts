@@ -5,12 +5,10 @@
  * share one of all the service's instances, most of which are theirs: ten thousand take a hundred watches, and not as many
  * fibres.
  */
-import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type { Snapshot } from "../../Mirror.js"
@@ -63,30 +61,33 @@ interface Group {
   refused: boolean
 }
 
+const keyOf = (change: Mirror.Change): string => toText(change._tag === "Put" ? change.kv.key : change.key)
+
 export const make: Effect.Effect<OwnEntries, never, EtcdClient | Scope.Scope> = Effect.gen(function*() {
   const context = yield* Effect.context<EtcdClient>()
   const scope = yield* Effect.scope
   const groups = new Map<string, Group>()
 
-  const show = (source: Source, mirror: Mirror.Mirror, changed: Iterable<string>): Effect.Effect<void, EtcdError> =>
+  const show = (
+    source: Source,
+    mirror: Mirror.Mirror,
+    changed: () => ReadonlyArray<string>
+  ): Effect.Effect<void, EtcdError> =>
     Effect.map(mirror.snapshot, (snapshot) => {
       source.seen = { mirror, snapshot }
-      for (const key of changed) source.members.get(key)?.forEach(({ onChange }) => onChange())
+      for (const key of changed()) source.members.get(key)?.forEach(({ onChange }) => onChange())
     })
 
   const follow = (source: Source, range: KeyRange, onRefused: Effect.Effect<void>): Effect.Effect<void> =>
     Mirror.make(range).pipe(
       Effect.flatMap((mirror) =>
-        Effect.zipRight(
-          // Whatever is there, or is not.
-          Effect.suspend(() => show(source, mirror, Array.from(source.members.keys()))),
-          Stream.runForEachChunk(mirror.changes, (changes) =>
-            show(
-              source,
-              mirror,
-              Chunk.map(changes, (change) => toText(change._tag === "Put" ? change.kv.key : change.key))
-            ))
-        )
+        // First the reader: what changes after that is told, and what changed before it is shown.
+        Effect.flatMap(mirror.reader, (next) =>
+          Effect.zipRight(
+            // Whatever is there, or is not.
+            show(source, mirror, () => Array.from(source.members.keys())),
+            Effect.forever(Effect.flatMap(next, (changes) => show(source, mirror, () => changes.map(keyOf))))
+          ))
       ),
       Effect.scoped,
       // Refused, for want of a permission perhaps: the lease is kept all the same.

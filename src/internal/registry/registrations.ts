@@ -10,6 +10,7 @@ import { EtcdClient } from "../../EtcdClient.js"
 import type { Registry } from "../../Registry.js"
 import { Sessions } from "../../Session.js"
 import { inBackground } from "../background.js"
+import { firstOf } from "../firstOf.js"
 import * as validate from "../validate.js"
 import type { Layout } from "./entry.js"
 import * as Entry from "./entry.js"
@@ -52,12 +53,19 @@ export const make = (
       else keepers.set(key, others)
     }
 
-    /** Waits for its time whatever becomes of the mark. The closing fibre may have been interrupted: the mark has its own. */
-    const drained = ({ registration }: Keeper, time: Duration.Duration): Effect.Effect<void> =>
+    /**
+     * Waits for its time whatever becomes of the mark, unless there is no time left. The closing fibre may have been
+     * interrupted: the mark has its own.
+     */
+    const drained = (
+      { registration }: Keeper,
+      time: Duration.Duration,
+      hurry: Effect.Latch
+    ): Effect.Effect<void> =>
       Effect.flatMap(registration.status, ({ _tag }) =>
         _tag === "Replaced" ? Effect.void : Effect.acquireUseRelease(
           Effect.forkDaemon(Effect.interruptible(Effect.ignore(registration.drain))),
-          () => Effect.uninterruptible(Effect.sleep(time)),
+          () => firstOf(Effect.sleep(time), hurry.await),
           Fiber.interrupt
         ))
 
@@ -73,6 +81,8 @@ export const make = (
         const key = layout.key(name, id)
         const parent = yield* Effect.scope
         let drains = false
+        const hurry = Effect.unsafeMakeLatch()
+        const over = Effect.unsafeMakeLatch()
         return yield* Effect.uninterruptibleMask((restore) =>
           Effect.gen(function*() {
             const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
@@ -88,24 +98,31 @@ export const make = (
               isHeld: (lease) => keepersOf(key).some(({ holds }) => holds(lease)),
               unregister: Effect.uninterruptible(Effect.suspend(() => {
                 drains = false
-                return Scope.close(scope, Exit.void)
+                hurry.unsafeOpen()
+                // The scope may be closing already.
+                return Effect.zipRight(Scope.close(scope, Exit.void), over.await)
               }))
             })
             add(key, keeper)
-            // Forgotten last: who registers the same key before it is deleted must not use the same lease.
+            // One, and not several: between them the close of a scope can be interrupted.
             yield* Scope.addFinalizer(
               scope,
-              Effect.zipRight(keeper.close, Effect.sync(() => forget(key, keeper)))
+              Effect.suspend(() => drains ? drained(keeper, drain, hurry) : Effect.void).pipe(
+                Effect.zipRight(keeper.close),
+                Effect.zipRight(Effect.sync(() => {
+                  // Last: who registers the same key before it is deleted must not use the same lease.
+                  forget(key, keeper)
+                  over.unsafeOpen()
+                })),
+                Effect.uninterruptible
+              )
             )
-            if (Duration.toMillis(drain) > 0) {
-              yield* Scope.addFinalizer(scope, Effect.suspend(() => drains ? drained(keeper, drain) : Effect.void))
-            }
             yield* restore(keeper.first).pipe(
               Effect.withSpan("Registry.register", { attributes: { name, id }, captureStackTrace: false }),
               Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
             )
             yield* keeper.keep
-            drains = true
+            drains = Duration.toMillis(drain) > 0
             return keeper.registration
           })
         ).pipe(

@@ -67,3 +67,12 @@ export const keep = (old: Metadata, next: Metadata): Metadata => ({
   ),
   ...next
 })
+
+const isTrait = (name: string): boolean => Object.values<string>(names).includes(name)
+
+/** Metadata with the traits of others in place of their own. */
+export const withTraitsOf = (metadata: Metadata, others: Metadata): Metadata =>
+  Object.fromEntries([
+    ...Object.entries(metadata).filter(([name]) => !isTrait(name)),
+    ...Object.entries(others).filter(([name]) => isTrait(name))
+  ])

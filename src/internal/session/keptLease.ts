@@ -9,13 +9,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Scope from "effect/Scope"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
 import type { Session, SessionState } from "../../Session.js"
 import { inBackground } from "../background.js"
 import { Bag } from "../bag.js"
+import * as Cell from "../cell.js"
 import { leaseHex, randomLeaseId } from "../ids.js"
+import * as InTurn from "../inTurn.js"
 import { SessionExpired } from "./expired.js"
 
 /** What a session says of its lease is what its lease says; see there for what is not described here. */
@@ -50,9 +51,9 @@ export const make = (
   Effect.gen(function*() {
     const scope = yield* Effect.scope
     const clock = yield* Effect.clock
-    const state = yield* SubscriptionRef.make<SessionState>({ _tag: "Idle" })
+    const state = Cell.make<SessionState>({ _tag: "Idle" }, (a, b) => a._tag === b._tag)
     const over = yield* Deferred.make<never, SessionExpired>()
-    const granting = yield* Effect.makeSemaphore(1)
+    const inTurn = InTurn.make()
     let lease: bigint | undefined
     let ended: SessionExpired | undefined
     const notifyAtEnd = new Bag<(error: SessionExpired) => void>()
@@ -79,13 +80,14 @@ export const make = (
         const thrown = Arr.getLefts(
           notifyAtEnd.values().map((notify) => Either.try({ try: () => notify(error), catch: Cause.die }))
         )
-        return Deferred.fail(over, ended).pipe(
-          Effect.zipRight(SubscriptionRef.set(state, { _tag: "Expired", error: ended })),
-          Effect.zipRight(reason === "closed" ? Effect.void : Effect.logWarning(ended.message)),
+        Deferred.unsafeDone(over, Effect.fail(error))
+        state.set({ _tag: "Expired", error })
+        const told = reason === "closed" ? Effect.void : Effect.logWarning(error.message)
+        return told.pipe(
           Effect.zipRight(
             Effect.forEach(thrown, (cause) => Effect.logError("a listener to the end of a session threw", cause))
           ),
-          Effect.as(ended)
+          Effect.as(error)
         )
         // Who finds out may be interrupted by one of those that hear of it.
       }).pipe(Effect.uninterruptible)
@@ -107,24 +109,19 @@ export const make = (
     })
 
     /** A session that is over stays over, whatever is acknowledged late. */
-    const become = (next: SessionState): Effect.Effect<void> =>
-      Effect.flatMap(
-        SubscriptionRef.get(state),
-        (present) =>
-          ended !== undefined || present._tag === next._tag
-            ? Effect.void
-            : SubscriptionRef.set(state, next)
-      )
+    const become = (next: SessionState): void => {
+      if (ended === undefined) state.set(next)
+    }
 
     const renew = (id: bigint, timeout: Duration.Duration): Effect.Effect<Duration.Duration, EtcdError> =>
       Effect.suspend(() => {
         const sentAt = now()
         return client.leaseKeepAliveOnce(id, { timeout }).pipe(
-          Effect.tap(({ ttl }) => {
+          Effect.map(({ ttl }) => {
             extend(sentAt, ttl)
-            return become({ _tag: "Active", lease: id })
-          }),
-          Effect.map(({ ttl }) => ttl)
+            become({ _tag: "Active", lease: id })
+            return ttl
+          })
         )
       })
 
@@ -134,10 +131,10 @@ export const make = (
         onFailure: (error) =>
           error.reason === "LeaseNotFound"
             ? Effect.flatMap(end("revoked"), Effect.fail)
-            : Effect.zipRight(
-              become({ _tag: "Disconnected", lease: id, reason: error.message }),
-              Effect.sleep(Duration.min(Duration.seconds(1), Duration.times(interval, 1 / 3)))
-            )
+            : Effect.suspend(() => {
+              become({ _tag: "Disconnected", lease: id, reason: error.message })
+              return Effect.sleep(Duration.min(Duration.seconds(1), Duration.times(interval, 1 / 3)))
+            })
       }).pipe(Effect.forever, Effect.merge)
 
     const background = (id: bigint, interval: Duration.Duration): Effect.Effect<void> =>
@@ -164,7 +161,7 @@ export const make = (
         yield* Effect.tapError(notEnded, () => revoke(id))
         extend(sentAt, granted.ttl)
         lease = id
-        yield* become({ _tag: "Active", lease: id })
+        become({ _tag: "Active", lease: id })
         const interval = Duration.millis(Math.floor(Duration.toMillis(granted.ttl) / beatsPerTtl))
         yield* background(id, Duration.min(interval, longestSleep))
         return id
@@ -174,7 +171,7 @@ export const make = (
     const leased: Session["lease"] = Effect.suspend(() =>
       lease !== undefined && !isOver()
         ? Effect.succeed(lease)
-        : Effect.zipRight(check, granting.withPermits(1)(grant))
+        : Effect.zipRight(check, inTurn(grant))
     )
 
     let closing = false
@@ -199,7 +196,7 @@ export const make = (
       hasEnded: () => ended !== undefined,
       isMoot: () => closing || ended?.reason === "revoked",
       leaseGone,
-      state: Effect.zipRight(Effect.ignore(check), SubscriptionRef.get(state)),
+      state: Effect.zipRight(Effect.ignore(check), Effect.sync(state.get)),
       states: state.changes,
       expired: Deferred.await(over),
       check,

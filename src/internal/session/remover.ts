@@ -178,6 +178,7 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Remover, never, 
       Effect.zipRight(Effect.sync(() => isDone() ? pending.unsafeClose() : undefined)),
       Effect.forever,
       inBackground("remover"),
+      Effect.interruptible,
       Effect.forkIn(scope)
     )
 

@@ -42,7 +42,9 @@ export const make = (
       remover.remove(removal, isMoot, wait && !hasEnded())
 
     const undo: Session["undo"] = ({ bars, key, txn }) =>
-      Effect.suspend(() => removeUnlessMoot({ key, txn: () => txn, confirmed: bars === true ? wear : constVoid }))
+      Effect.uninterruptible(
+        Effect.suspend(() => removeUnlessMoot({ key, txn: () => txn, confirmed: bars === true ? wear : constVoid }))
+      )
 
     const remove: Session["remove"] = ({ fence, key }) =>
       undo({ key, txn: { compare: fence === undefined ? [] : [fence], success: [Txn.del({ key })] } })

@@ -1,0 +1,45 @@
+/** Interruption at every step of a fibre, one after the other: also between two of which it seldom comes. */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Scheduler from "effect/Scheduler"
+
+/** Interrupts the first fibre that it sees, at its step number `at`. */
+class Interrupting implements Scheduler.Scheduler {
+  readonly #at: number
+  #fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
+  #steps = 0
+
+  constructor(at: number) {
+    this.#at = at
+  }
+
+  shouldYield(fiber: Fiber.RuntimeFiber<unknown, unknown>): number | false {
+    this.#fiber ??= fiber
+    if (fiber === this.#fiber && ++this.#steps === this.#at) fiber.unsafeInterruptAsFork(FiberId.none)
+    return Scheduler.defaultScheduler.shouldYield(fiber)
+  }
+
+  scheduleTask(task: Scheduler.Task, priority: number): void {
+    Scheduler.defaultScheduler.scheduleTask(task, priority)
+  }
+}
+
+/**
+ * Runs the effect again and again, interrupted one step later each time and followed by `afterwards`, until it comes to its
+ * end before it is interrupted. Gives the number of its steps.
+ */
+export const interruptedAtEveryStep = <E, R, E2, R2>(
+  effect: Effect.Effect<unknown, E, R>,
+  afterwards: Effect.Effect<unknown, E2, R2>
+): Effect.Effect<number, E | E2, R | R2> =>
+  Effect.gen(function*() {
+    for (let step = 1;; step++) {
+      const fiber = yield* Effect.fork(Effect.withScheduler(effect, new Interrupting(step)))
+      const exit = yield* Fiber.await(fiber)
+      yield* afterwards
+      if (Exit.isSuccess(exit)) return step
+      if (!Exit.isInterrupted(exit)) return yield* Effect.failCause(exit.cause)
+    }
+  })
