@@ -196,6 +196,7 @@ export const make = (
     if (!validate.isOptions(options)) return yield* validate.noOptions(options)
     const client = yield* EtcdClient
     const sessions = yield* Sessions
+    const scope = yield* Effect.scope
     const prefix = yield* validate.keyPrefix("prefix", options.prefix ?? "/elections")
     const holding = Holding.make(client, Candidate.kind)
     const stay = yield* Stay.make(client, sessions, Candidate.kind, Recipe.lock)
@@ -235,7 +236,7 @@ export const make = (
           )
         ),
       observe: (name) =>
-        Stream.unwrap(Effect.map(Key.validate("name", name), () => Leaders.follow(name, folderOf(name)))).pipe(
+        Stream.unwrap(Effect.map(Key.validate("name", name), () => Leaders.follow(name, folderOf(name), scope))).pipe(
           Stream.provideService(EtcdClient, client)
         )
     }

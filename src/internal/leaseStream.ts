@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Scope from "effect/Scope"
 import { EtcdError } from "../EtcdError.js"
+import * as InTurn from "./inTurn.js"
 import type { DuplexStream, KeepAliveResponse, Transport } from "./transport.js"
 
 export interface LeaseStream {
@@ -42,7 +43,7 @@ const failure = (
 export const make = (transport: Transport): Effect.Effect<LeaseStream, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const opening = yield* Effect.makeSemaphore(1)
+    const inTurn = InTurn.make()
     /** Answers carry the lease's id: those of one lease come in the order of its keep-alives. */
     const waiting = new Map<bigint, Array<Answer>>()
     let connection: Connection | undefined
@@ -64,7 +65,7 @@ export const make = (transport: Transport): Effect.Effect<LeaseStream, never, Sc
     /** The scope of the last stream: closed before the next one is opened, as the end of a stream is only a message. */
     let last: Scope.CloseableScope | undefined
 
-    const open: Effect.Effect<Connection, EtcdError> = opening.withPermits(1)(Effect.suspend(() => {
+    const open: Effect.Effect<Connection, EtcdError> = inTurn(Effect.suspend(() => {
       if (connection !== undefined) return Effect.succeed(connection)
       return Effect.uninterruptibleMask((restore) =>
         Effect.gen(function*() {

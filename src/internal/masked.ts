@@ -20,7 +20,7 @@ class Mask implements Masked {
   }
 }
 
-/** Runs uninterruptibly what `body` returns. */
+/** Runs uninterruptibly what `body` returns; `body` itself may be the last that is run, and should begin nothing. */
 export const masked = <A, E, R>(body: (mask: Masked) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.withFiberRuntime((fiber, { runtimeFlags: flags }) => {
     const effect = body(new Mask(fiber, flags))

@@ -8,10 +8,13 @@ const onlyReads = (ops: ReadonlyArray<Op> | undefined): boolean =>
 /** Whether no branch of the transaction can write. */
 export const isReadOnly = (request: TxnRequest): boolean => onlyReads(request.success) && onlyReads(request.failure)
 
-/** The key that stands for the transaction in errors. */
-export const firstKey = (request: TxnRequest): string | undefined => {
-  const compare = request.compare?.[0]
-  if (compare !== undefined) return toText(compare.key)
-  const op = request.success?.[0] ?? request.failure?.[0]
-  return op === undefined ? undefined : op._tag === "Txn" ? firstKey(op.request) : toText(op.request.key)
+const keyOf = (op: Op): string | undefined => op._tag === "Txn" ? firstKey(op.request) : toText(op.request.key)
+
+/** The key that stands for the transaction in errors: the first one that it would write, as conditions may be about others. */
+export const firstKey = ({ compare = [], failure = [], success = [] }: TxnRequest): string | undefined => {
+  const written = success.find(({ _tag }) => _tag === "Put" || _tag === "Delete")
+  if (written !== undefined) return keyOf(written)
+  if (compare.length > 0) return toText(compare[0].key)
+  const [first] = [...success, ...failure]
+  return first === undefined ? undefined : keyOf(first)
 }

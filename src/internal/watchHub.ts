@@ -14,17 +14,16 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
-import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type * as Subscribable from "effect/Subscribable"
-import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Subscribable from "effect/Subscribable"
 import type { WatchConnection, WatchError, WatchEvent, WatchRequest } from "../EtcdClient.js"
 import { EtcdError, WatchCompacted, WatchNewEpoch } from "../EtcdError.js"
 import type { Header } from "../Txn.js"
 import { inBackground } from "./background.js"
 import { toText } from "./bytes.js"
+import * as Cell from "./cell.js"
 import { classify } from "./etcdErrors.js"
 import type { DuplexStream, Transport, WatchRequest as WireRequest, WatchResponse } from "./transport.js"
 
@@ -145,11 +144,11 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
   Effect.gen(function*() {
     const watchers = new Set<Watcher>()
     const wanted = yield* Effect.makeLatch(false)
-    const connectionState = yield* SubscriptionRef.make<WatchConnection>({
+    const connectionState = Cell.make<WatchConnection>({
       _tag: "Disconnected",
       sinceMillis: yield* Clock.currentTimeMillis,
       reason: neverConnected
-    })
+    }, (a, b) => a === b)
     /** Replaced with every connection that is answered: light enough for thousands to wait on. */
     let standing = Deferred.unsafeMake<void>(FiberId.none)
     let connection: Connection | undefined
@@ -370,10 +369,11 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       }
       const connected = Effect.zipRight(
         Deferred.await(answered),
-        Effect.flatMap(SubscriptionRef.set(connectionState, { _tag: "Connected", endpoint: stream.endpoint }), () => {
+        Effect.sync(() => {
+          connectionState.set({ _tag: "Connected", endpoint: stream.endpoint })
           const waiting = standing
           standing = Deferred.unsafeMake(FiberId.none)
-          return Deferred.succeed(waiting, void 0)
+          Deferred.unsafeDone(waiting, Effect.void)
         })
       )
       return yield* Effect.all([connected, Deferred.await(ended), heartbeat(from), checkHistory(from)], {
@@ -383,14 +383,12 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
     }))
 
     const disconnected = (error: EtcdError): Effect.Effect<void> =>
-      Effect.flatMap(
-        Clock.currentTimeMillis,
-        (sinceMillis) =>
-          SubscriptionRef.updateSome(connectionState, (present) =>
-            present._tag === "Disconnected" && present.reason !== neverConnected
-              ? Option.none()
-              : Option.some<WatchConnection>({ _tag: "Disconnected", sinceMillis, reason: error.message }))
-      )
+      Effect.map(Clock.currentTimeMillis, (sinceMillis) => {
+        const present = connectionState.get()
+        if (present._tag === "Connected" || present.reason === neverConnected) {
+          connectionState.set({ _tag: "Disconnected", sinceMillis, reason: error.message })
+        }
+      })
 
     const backoff = Schedule.exponential("50 millis").pipe(
       Schedule.either(Schedule.spaced("1 second")),
@@ -412,6 +410,8 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       }),
       Effect.retry(backoff),
       inBackground("watch-hub"),
+      // Also for whoever makes it in a region that cannot be interrupted.
+      Effect.interruptible,
       Effect.forkScoped
     )
 
@@ -445,13 +445,16 @@ export const make = (transport: Transport, options: HubOptions): Effect.Effect<W
       }))
 
     const reconnected: WatchHub["reconnected"] = (since) =>
-      Effect.flatMap(
-        SubscriptionRef.get(connectionState),
-        (present) =>
-          present._tag === "Connected" && present !== since
-            ? Effect.succeed(present)
-            : Effect.zipRight(Deferred.await(standing), reconnected(since))
-      )
+      Effect.suspend(() => {
+        const present = connectionState.get()
+        return present._tag === "Connected" && present !== since
+          ? Effect.succeed(present)
+          : Effect.zipRight(Deferred.await(standing), reconnected(since))
+      })
 
-    return { connection: connectionState, reconnected, open }
+    const connectionSubscribable = Subscribable.make({
+      get: Effect.sync(connectionState.get),
+      changes: connectionState.changes
+    })
+    return { connection: connectionSubscribable, reconnected, open }
   })

@@ -21,6 +21,10 @@ class Interrupting implements Scheduler.Scheduler {
     return Scheduler.defaultScheduler.shouldYield(fiber)
   }
 
+  get hasInterrupted(): boolean {
+    return this.#steps >= this.#at
+  }
+
   scheduleTask(task: Scheduler.Task, priority: number): void {
     Scheduler.defaultScheduler.scheduleTask(task, priority)
   }
@@ -28,7 +32,7 @@ class Interrupting implements Scheduler.Scheduler {
 
 /**
  * Runs the effect again and again, interrupted one step later each time and followed by `afterwards`, until it comes to its
- * end before it is interrupted. Gives the number of its steps.
+ * end before that. Gives the number of its steps.
  */
 export const interruptedAtEveryStep = <E, R, E2, R2>(
   effect: Effect.Effect<unknown, E, R>,
@@ -36,10 +40,11 @@ export const interruptedAtEveryStep = <E, R, E2, R2>(
 ): Effect.Effect<number, E | E2, R | R2> =>
   Effect.gen(function*() {
     for (let step = 1;; step++) {
-      const fiber = yield* Effect.fork(Effect.withScheduler(effect, new Interrupting(step)))
+      const interrupting = new Interrupting(step)
+      const fiber = yield* Effect.fork(Effect.withScheduler(effect, interrupting))
       const exit = yield* Fiber.await(fiber)
       yield* afterwards
-      if (Exit.isSuccess(exit)) return step
-      if (!Exit.isInterrupted(exit)) return yield* Effect.failCause(exit.cause)
+      if (Exit.isFailure(exit) && !Exit.isInterrupted(exit)) return yield* Effect.failCause(exit.cause)
+      if (!interrupting.hasInterrupted) return step
     }
   })

@@ -188,27 +188,27 @@ export class Lane {
     }
   }
 
-  /**
-   * At once, in the fibre of the caller: an idle lane costs next to nothing. There is a step between the flight's beginning
-   * and the region in which it cannot be interrupted: a flight that is left behind there is over at its deadline.
-   */
+  /** At once, in the fibre of the caller: an idle lane costs next to nothing. */
   #leave<A>(
     request: Request<A>,
     options: CallOptions,
     rest: Rest<A> | undefined,
     mask: Masked
   ): Effect.Effect<A, EtcdError> {
-    const flight = new Flight(this.#now() + options.timeoutMillis, [], () => footprintsOf(request.part()))
-    flight.place = this.#flights.add(flight)
-    return Effect.matchCauseEffect(restored(mask, request.alone(options)), {
-      onFailure: (cause) => {
-        this.#landed(flight)
-        return rest === undefined ? Effect.failCause(cause) : restored(mask, rest.goOn(cause))
-      },
-      onSuccess: (answer) => {
-        this.#landed(flight)
-        return Effect.succeed(answer)
-      }
+    // Where it cannot be interrupted any more: nobody would end the flight, and it would be in the way of all others.
+    return Effect.suspend(() => {
+      const flight = new Flight(this.#now() + options.timeoutMillis, [], () => footprintsOf(request.part()))
+      flight.place = this.#flights.add(flight)
+      return Effect.matchCauseEffect(restored(mask, request.alone(options)), {
+        onFailure: (cause) => {
+          this.#landed(flight)
+          return rest === undefined ? Effect.failCause(cause) : restored(mask, rest.goOn(cause))
+        },
+        onSuccess: (answer) => {
+          this.#landed(flight)
+          return Effect.succeed(answer)
+        }
+      })
     })
   }
 
@@ -374,7 +374,6 @@ export class Lane {
     }
     this.#queue.forEach(look)
     for (const { deadline, members } of this.#flights.values()) {
-      if (members.length === 0) nearest = Math.min(nearest, deadline)
       for (const member of members) if (member.deadline < deadline) look(member)
     }
     if (nearest === Infinity || this.#alarm !== undefined && this.#alarm.time <= nearest) return
@@ -393,7 +392,6 @@ export class Lane {
     const now = this.#now()
     for (const member of this.#queue) if (!member.isOver && member.deadline <= now) member.fail(tooLate)
     for (const flight of this.#flights.values()) {
-      if (flight.members.length === 0 && flight.deadline <= now) this.#landed(flight)
       for (const member of flight.members) {
         if (member.isOver || member.deadline > now) continue
         member.fail(problem(

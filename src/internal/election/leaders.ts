@@ -1,7 +1,9 @@
 /** Who leads, as the keys of an election tell: by one read, and followed. */
 import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Leader } from "../../Election.js"
 import type { EtcdClient } from "../../EtcdClient.js"
@@ -58,12 +60,22 @@ const isSame = Option.getEquivalence<Leader>((a, b) =>
   a.etcdKey === b.etcdKey && a.term === b.term && a.modRevision === b.modRevision && a.value === b.value
 )
 
-/** The leader, then every other one, and every value that one proclaims. */
+/**
+ * The leader, then every other one, and every value that one proclaims.
+ *
+ * @param services closed when nothing comes any more
+ */
 export const follow = (
   name: string,
-  folder: string
+  folder: string,
+  services: Scope.Scope
 ): Stream.Stream<Option.Option<Leader>, EtcdError, EtcdClient> =>
-  Stream.unwrapScoped(Effect.map(Mirror.make(Key.prefix(folder)), ({ steps }) => steps)).pipe(
+  Stream.unwrapScoped(
+    Effect.acquireRelease(Scope.fork(services, ExecutionStrategy.sequential), Scope.close).pipe(
+      Effect.flatMap((own) => Scope.extend(Mirror.make(Key.prefix(folder)), own)),
+      Effect.map(({ steps }) => steps)
+    )
+  ).pipe(
     Stream.mapAccum(HashMap.empty<string, KeyValue>(), (before, step) => {
       const candidates = after(folder, before, step)
       return [candidates, Option.map(first(candidates), leaderOf(name))]

@@ -55,6 +55,7 @@ export const make = (options: Options): Effect.Effect<Turns, never, Scope.Scope>
       Effect.flatMap(run),
       Effect.forever,
       Effect.annotateLogs("fiber", "effect-coord/engine/turns"),
+      Effect.interruptible,
       Effect.forkScoped
     )
 
@@ -107,6 +108,7 @@ export const make = (options: Options): Effect.Effect<Turns, never, Scope.Scope>
       Effect.zipRight(Effect.sync(fire)),
       Effect.forever,
       Effect.annotateLogs("fiber", "effect-coord/engine/clock"),
+      Effect.interruptible,
       Effect.forkScoped
     )
 

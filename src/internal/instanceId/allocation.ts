@@ -1,6 +1,7 @@
 /** The way from a list of what is taken to a number of one's own. */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError, InvalidArgument } from "../../EtcdError.js"
 import type { Session, SessionExpired, Sessions } from "../../Session.js"
@@ -124,10 +125,13 @@ export const allocate = (
 ): Effect.Effect<Allocated, InvalidArgument | EtcdError> =>
   Effect.gen(function*() {
     const session = yield* sessions.borrow(wanted.ttl, own.owe)
-    const listing = client.range(Ids.listing(wanted.folder))
-    const [{ kvs }, lease] = yield* Effect.all([listing, session.lease], { concurrency: "unbounded" })
+    // Not by `Effect.all`: where an interruption comes at the wrong step it never ends.
+    const listing = yield* Effect.forkScoped(client.range(Ids.listing(wanted.folder)))
+    const lease = yield* session.lease
+    const { kvs } = yield* Fiber.join(listing)
     return yield* takeOne(client, session, lease, own, wanted, kvs)
   }).pipe(
+    Effect.scoped,
     // The session ended meanwhile: there is a new one.
     Effect.catchTag("SessionExpired", () =>
       Effect.zipRight(

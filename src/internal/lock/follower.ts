@@ -18,13 +18,18 @@ import { Line } from "./line.js"
 import * as Queue from "./queue.js"
 import type { Recipe } from "./recipe.js"
 
-export type Outcome = Effect.Effect<void, EtcdError | Queue.Evicted>
+/** Who waits until an entry holds. Exactly one of the two is called, once. */
+export interface Waiter {
+  readonly onTurn: () => void
+  /** The entry never will. */
+  readonly onLoss: (why: Effect.Effect<never, EtcdError | Queue.Evicted>) => void
+}
 
 export interface Follower {
   /** Whether it has ended, and another one has to be made. */
   readonly isOver: () => boolean
-  /** Calls `settle` when the entry holds or never will. What is returned has to be called in any case, in the end. */
-  readonly wait: (entry: Entry, settle: (outcome: Outcome) => void) => () => void
+  /** What is returned has to be called in any case, in the end. */
+  readonly wait: (entry: Entry, waiter: Waiter) => () => void
   /** The entry was deleted, as etcd has confirmed: what the watch will tell later. */
   readonly gone: (key: string, createRevision: bigint) => void
   /** Follows the queue until nobody has waited for a while, or etcd refuses. */
@@ -47,7 +52,7 @@ export const make = <Info, State>(
   mayIdle: () => boolean
 ): Follower => {
   const line = new Line(recipe)
-  const waiting = new Bag<(outcome: Outcome) => void>()
+  const waiting = new Bag<Waiter>()
   let idleSince = clock.unsafeCurrentTimeNanos()
   let over = false
 
@@ -98,7 +103,7 @@ export const make = <Info, State>(
     Effect.onExit((exit) =>
       Effect.sync(() => {
         over = true
-        if (Exit.isFailure(exit)) { for (const settle of waiting.values()) settle(exit) }
+        if (Exit.isFailure(exit)) { for (const { onLoss } of waiting.values()) onLoss(Effect.failCause(exit.cause)) }
       })
     ),
     Effect.ignore,
@@ -107,11 +112,11 @@ export const make = <Info, State>(
 
   return {
     isOver: () => over,
-    wait: ({ createRevision, key }, settle) => {
-      const place = waiting.add(settle)
+    wait: ({ createRevision, key }, waiter) => {
+      const place = waiting.add(waiter)
       const leaveLine = line.wait(toBinary(key), createRevision, {
-        onTurn: () => settle(Effect.void),
-        onGone: () => settle(Effect.fail(new Queue.Evicted()))
+        onTurn: waiter.onTurn,
+        onGone: () => waiter.onLoss(Effect.fail(new Queue.Evicted()))
       })
       return () => {
         place.leave()

@@ -1,5 +1,6 @@
 /** The queues in which somebody of this process waits: each is followed once, whoever waits in it. */
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import type { EtcdClient } from "../../EtcdClient.js"
 import type { EtcdError } from "../../EtcdError.js"
@@ -9,6 +10,14 @@ import * as FollowerOf from "./follower.js"
 import type { Evicted } from "./queue.js"
 import type { Recipe } from "./recipe.js"
 
+/** Somebody who waits. */
+export interface InQueue {
+  readonly folder: string
+  readonly entry: Entry
+}
+
+type Outcome = Effect.Effect<void, EtcdError | Evicted | SessionExpired>
+
 export interface Queues {
   /**
    * Waits until the entry holds. Outages of etcd are waited out, for as long as the session lasts. A fibre that waits is
@@ -16,11 +25,13 @@ export interface Queues {
    *
    * Fails with {@link Evicted} when the entry is gone, and with what etcd says when it refuses to show the queue.
    */
-  readonly awaitTurn: (
-    folder: string,
-    entry: Entry,
-    session: Session
-  ) => Effect.Effect<void, EtcdError | Evicted | SessionExpired>
+  readonly awaitTurn: (place: InQueue, session: Session) => Outcome
+  /** The same for several at once, each of which is told when it holds. */
+  readonly awaitTurns: <Place extends InQueue>(
+    places: ReadonlyArray<Place>,
+    session: Session,
+    onTurn: (place: Place) => void
+  ) => Outcome
   /**
    * An entry was deleted, and etcd has confirmed it: the next one in this process need not wait for the watch to say so.
    */
@@ -63,32 +74,58 @@ export const make = <Info, State>(
         )
       }))
 
-    const awaitTurn: Queues["awaitTurn"] = (folder, entry, session) =>
-      Effect.flatMap(follow(folder), (follower) =>
-        Effect.async((resume) => {
-          // Nobody is there to follow the queue any more.
-          if (closed) return resume(Effect.interrupt)
-          // It was idle for long enough just now.
-          if (follower.isOver()) return resume(awaitTurn(folder, entry, session))
-          const leaves: Array<() => void> = []
-          let settled = false
-          const leave = (): void => {
-            settled = true
-            for (const one of leaves.splice(0)) one()
-          }
-          const settle = (outcome: Effect.Effect<void, EtcdError | Evicted | SessionExpired>): void => {
-            if (settled) return
-            leave()
-            resume(outcome)
-          }
-          leaves.push(session.onEnd((error) => settle(Effect.fail(error))))
-          if (!settled) leaves.push(follower.wait(entry, settle))
-          if (settled) leave()
-          return Effect.sync(leave)
-        }))
+    /** No fibre for each: Effect leaves some behind, and waits for them, where an interruption comes at the wrong step. */
+    const wait = <Place extends InQueue>(
+      followers: ReadonlyArray<Follower>,
+      places: ReadonlyArray<Place>,
+      session: Session,
+      onTurn: (place: Place) => void
+    ): Outcome =>
+      Effect.async((resume) => {
+        // Nobody is there to follow the queue any more.
+        if (closed) return resume(Effect.interrupt)
+        // It was idle for long enough just now.
+        if (followers.some((follower) => follower.isOver())) return resume(awaitTurns(places, session, onTurn))
+        const leaves: Array<() => void> = []
+        let waiting = places.length
+        let settled = false
+        const leave = (): void => {
+          settled = true
+          for (const one of leaves.splice(0)) one()
+        }
+        const settle = (outcome: Outcome): void => {
+          if (settled) return
+          leave()
+          resume(outcome)
+        }
+        leaves.push(session.onEnd((error) => settle(Effect.fail(error))))
+        for (let index = 0; index < places.length && !settled; index++) {
+          const place = places[index]
+          leaves.push(followers[index].wait(place.entry, {
+            onTurn: () => {
+              onTurn(place)
+              if (--waiting === 0) settle(Effect.void)
+            },
+            onLoss: settle
+          }))
+        }
+        if (waiting === 0) settle(Effect.void)
+        if (settled) leave()
+        return Effect.sync(leave)
+      })
+
+    const awaitTurn: Queues["awaitTurn"] = (place, session) =>
+      Effect.flatMap(follow(place.folder), (follower) => wait([follower], [place], session, constVoid))
+
+    const awaitTurns: Queues["awaitTurns"] = (places, session, onTurn) =>
+      Effect.flatMap(
+        Effect.forEach(places, ({ folder }) => follow(folder)),
+        (followers) => wait(followers, places, session, onTurn)
+      )
 
     return {
       awaitTurn,
+      awaitTurns,
       gone: (folder, key, createRevision) => followers.get(folder)?.gone(key, createRevision)
     }
   })

@@ -190,15 +190,7 @@ export const make = (
             return []
           })
           if (waiting.length === 0 && !session.isOver()) return Effect.succeed({ session, entries })
-          const turns = Effect.forEach(
-            waiting,
-            ({ entry, folder, key }) => Effect.map(queues.awaitTurn(folder, entry, session), () => pending.delete(key)),
-            {
-              concurrency: "unbounded",
-              discard: true
-            }
-          )
-          return turns.pipe(
+          return queues.awaitTurns(waiting, session, ({ key }) => pending.delete(key)).pipe(
             Effect.zipRight(stillThere(entries)),
             Effect.zipRight(session.check),
             Effect.as({ session, entries })

@@ -228,7 +228,7 @@ export const make = <Info, State>(
         (first): Effect.Effect<Won, E | EtcdError | SessionExpired | Queue.Evicted> =>
           mayStand(place, first).pipe(
             Effect.zipRight(
-              holds(won.entry, first) ? Effect.void : awaitTurn(place.folder, won.entry, won.session)
+              holds(won.entry, first) ? Effect.void : awaitTurn({ folder: place.folder, entry: won.entry }, won.session)
             ),
             Effect.zipRight(won.session.check),
             Effect.as(won)

@@ -114,6 +114,14 @@ export const make = (
     let compared = yield* client.watchConnection.get
     let waitingForFirst = Deferred.unsafeMake<void, EtcdError>(FiberId.none)
 
+    // Those who still read are not left waiting.
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        log.end()
+        Deferred.unsafeDone(waitingForFirst, Effect.interrupt)
+      })
+    )
+
     const list = isSeveral(copied) ? listKeys(client, copied) : listRange(client, copied)
 
     /** Whether etcd has begun a new history since the copy was read. */

@@ -30,8 +30,10 @@ export interface MirrorLog {
   readonly current: () => Snapshot | undefined
   readonly append: (events: ReadonlyArray<WatchEvent>) => void
   readonly replace: (next: Snapshot) => void
-  /** Waits until the present state is another one than this. */
+  /** Waits until the present state is another one than this. Whoever waits for what will not come is interrupted. */
   readonly changed: (than: Snapshot) => Effect.Effect<void>
+  /** Nothing comes any more. */
+  readonly end: () => void
   /**
    * Whether what was listed at a revision some time ago is still not in the copy. A key that is not there may have been
    * deleted since: it is lacking if it is still as it was in a later list.
@@ -137,6 +139,7 @@ export const make = (maxEvents: number, onChanges?: (changes: ReadonlyArray<Chan
   let first = 0
   let logged = 0
   let signal: Deferred.Deferred<void> | undefined
+  let ended = false
 
   const next = (): number => first + batches.length
 
@@ -162,6 +165,10 @@ export const make = (maxEvents: number, onChanges?: (changes: ReadonlyArray<Chan
   }
 
   return {
+    end: () => {
+      ended = true
+      if (signal !== undefined) Deferred.unsafeDone(signal, Effect.interrupt)
+    },
     current: () => current,
     append: (events) => {
       if (current !== undefined) publish({ before: current, ...apply(current, events), gap: false })
@@ -172,7 +179,11 @@ export const make = (maxEvents: number, onChanges?: (changes: ReadonlyArray<Chan
     },
     changed: (than) =>
       Effect.suspend(() =>
-        current === than ? Deferred.await(signal ??= Deferred.unsafeMake(FiberId.none)) : Effect.void
+        current !== than
+          ? Effect.void
+          : ended
+          ? Effect.interrupt
+          : Deferred.await(signal ??= Deferred.unsafeMake(FiberId.none))
       ),
     lacks: (listed, revision, later) => {
       if (current === undefined) return false

@@ -202,9 +202,19 @@ export const make = (
       }
     }
 
+    let closed = false
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closed = true
+        tellListeners()
+      })
+    )
+
+    /** Whoever waits for what will not come is interrupted. */
     const changedFrom = (seen: Instances | undefined): Effect.Effect<void> =>
       Effect.async((resume) => {
         if (current !== seen) return resume(Effect.void)
+        if (closed) return resume(Effect.interrupt)
         const stop = onChange(() => {
           stop()
           resume(Effect.void)

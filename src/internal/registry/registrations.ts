@@ -85,12 +85,15 @@ export const make = (
         const over = Effect.unsafeMakeLatch()
         return yield* Effect.uninterruptibleMask((restore) =>
           Effect.gen(function*() {
+            // In one step: of two that come at the same time, one is the second.
+            const separate = keepers.has(key)
+            keepers.set(key, keepersOf(key))
             const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
             const keeper = yield* Keepers.make({
               ttl,
               service,
               layout,
-              separate: keepers.has(key),
+              separate,
               states,
               entries,
               workers,

@@ -3,8 +3,8 @@ import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import type { EtcdError, EtcdErrorReason } from "../../EtcdError.js"
 import type { SessionState } from "../../Session.js"
+import * as Cell from "../cell.js"
 import type { RegistrationStatus, ServiceInfo } from "./model.js"
-import * as StatusCell from "./statusCell.js"
 
 export interface Standing {
   readonly status: () => RegistrationStatus
@@ -50,7 +50,7 @@ const sameStatus = (a: RegistrationStatus, b: RegistrationStatus): boolean =>
     : b._tag === a._tag
 
 export const make = (now: () => number): Standing => {
-  const cell = StatusCell.make<RegistrationStatus>(
+  const cell = Cell.make<RegistrationStatus>(
     { _tag: "Reconnecting", sinceMillis: now(), reason: "not registered yet" },
     sameStatus
   )

@@ -185,7 +185,8 @@ export const make = (
           : revoke(lease)
       )
     })
-    yield* Scope.addFinalizer(scope, close)
+    // Whoever closes the scope may be interrupted meanwhile.
+    yield* Scope.addFinalizer(scope, Effect.uninterruptible(close))
 
     const leaseGone: KeptLease["leaseGone"] = (error) =>
       error.reason === "LeaseNotFound" ? Effect.flatMap(end("revoked"), Effect.fail) : Effect.fail(error)

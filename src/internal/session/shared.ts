@@ -45,6 +45,8 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Sessions["Type"]
         return Scope.close(shared.scope, Exit.void)
       })
 
+    let closed = false
+
     const isUsable = ({ session }: Shared): boolean => !session.isOver() && !session.isWorn()
 
     const isDone = (shared: Shared): boolean => shared.users === 0 && !isUsable(shared)
@@ -89,7 +91,10 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Sessions["Type"]
 
     // All at once: closing takes as long as the slowest session, not as all of them together.
     yield* Effect.addFinalizer(() =>
-      Effect.forEach(Array.from(all), retire, { concurrency: "unbounded", discard: true })
+      Effect.suspend(() => {
+        closed = true
+        return Effect.forEach(Array.from(all), retire, { concurrency: "unbounded", discard: true })
+      })
     )
 
     const use = (shared: Shared, owe: (giveBack: () => void) => void): Session => {
@@ -105,6 +110,8 @@ export const make = (client: EtcdClient["Type"]): Effect.Effect<Sessions["Type"]
     const open = (ttl: Duration.DurationInput, owe: (giveBack: () => void) => void) =>
       Effect.flatMap(validate.ttl(ttl), (ttl) =>
         Effect.uninterruptible(Effect.suspend(() => {
+          // Nobody would end what is made now.
+          if (closed) return Effect.interrupt
           const shared = current.get(Duration.toMillis(ttl))
           return shared !== undefined && isUsable(shared) ? Effect.succeed(shared) : share(ttl)
         })).pipe(Effect.map((shared) => use(shared, owe))))
