@@ -170,7 +170,9 @@ export const make = <A, I, R = never, RV = never, RU = never>(
       const { cause, phase } = checked.verdict
       return yield* new InvalidArgument({
         argument: "default",
-        problem: cause === undefined ? `${phase} takes too long` : `is refused: ${reasonOf(phase, cause, isSecret)}`
+        problem: cause === undefined
+          ? `${phase} takes too long`
+          : `is refused by ${phase}: ${reasonOf(phase, cause, isSecret)}`
       })
     }
 

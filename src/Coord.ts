@@ -184,7 +184,10 @@ export type EndpointHealth =
  * @category models
  */
 export interface Health {
-  /** Whether at least one member answers and knows a leader, and no session is disconnected. */
+  /**
+   * Whether at least one member answers and knows a leader, and no session is disconnected. Says nothing of the space that is
+   * left: an etcd over its quota answers reads, and counts as healthy.
+   */
   readonly healthy: boolean
   readonly endpoints: ReadonlyArray<EndpointHealth>
   /** The sessions that locks and registrations hang on. */

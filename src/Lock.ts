@@ -212,7 +212,8 @@ export type Body<A, E, R, Handle = LockHandle> = Effect.Effect<A, E, R> | ((lock
 export class Lock extends Context.Tag("effect-coord/Lock")<Lock, {
   /**
    * Waits for the lock, in the order of arrival, and holds it until the scope closes. Interruption, a timeout or a failure
-   * take the waiter out of the queue.
+   * take the waiter out of the queue. An outage is waited out while the lease lasts; after a longer one the queue has to be
+   * entered again, which fails with `EtcdError` if etcd is still away.
    */
   readonly acquire: (
     key: string,

@@ -61,7 +61,7 @@ export class SemaphoreLimitMismatch extends Schema.TaggedError<SemaphoreLimitMis
   override get message(): string {
     return `the semaphore ${
       JSON.stringify(this.key)
-    } has a limit of ${this.limitInUse} by ${this.holder}, not of ${this.limit}`
+    } has a limit of ${this.limitInUse}, as the entry ${this.holder} says, not of ${this.limit}`
   }
 }
 

@@ -230,7 +230,7 @@ describe("bad input", () => {
       yield* refused({ validate: () => Effect.fail({ above: 1n }) }, "default")
       yield* refused({ validate: () => false }, "default")
       const error = yield* Effect.flip(ConfigManager.make({ ...limits, validate: () => Effect.fail("too low") }))
-      assert.strictEqual(error.message, "Invalid default: is refused: too low")
+      assert.strictEqual(error.message, "Invalid default: is refused by validate: too low")
       const late = yield* Effect.fork(Effect.flip(ConfigManager.make({ ...limits, validate: () => Effect.never })))
       assert.match((yield* whileTimePasses(Fiber.join(late))).message, /takes too long/)
       const schema = Schema.Struct({ size: Schema.BigIntFromSelf })

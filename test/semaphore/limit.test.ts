@@ -26,7 +26,7 @@ describe("the limit", () => {
       }
       assert.strictEqual(
         errors[0].message,
-        `the semaphore "a" has a limit of 3 by ${handle.etcdKey}, not of 5`
+        `the semaphore "a" has a limit of 3, as the entry ${handle.etcdKey} says, not of 5`
       )
       assert.deepStrictEqual(yield* semaphoreKeys, [handle.etcdKey])
       yield* release

@@ -177,7 +177,7 @@ export const make = (options: Options): Effect.Effect<Keeper, never, EtcdClient 
       Effect.suspend(() => {
         if (own === undefined || !standing.lost(reason)) return Effect.void
         quickLosses = clock.unsafeCurrentTimeNanos() - own.atNanos < steadyNanos ? quickLosses + 1 : 0
-        return Effect.logWarning(`registration lost, registering again: ${reason}`).pipe(
+        return Effect.logWarning(`registration of ${name}/${id} lost, registering again: ${reason}`).pipe(
           Effect.zipRight(
             quickLosses < 2
               ? Effect.void

@@ -106,7 +106,7 @@ export interface Registration {
   readonly statuses: Stream.Stream<RegistrationStatus>
   /**
    * Ends the registration before its scope closes: the entry is deleted at once, without draining, and not put back. Takes 2 seconds at
-   * most; while etcd is away the delete is repeated in the background. Never fails, and a second call does nothing.
+   * most; while etcd is away the delete is repeated in the background. Never fails, and a second call waits for the first.
    */
   readonly unregister: Effect.Effect<void>
   /**
