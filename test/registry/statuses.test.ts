@@ -128,7 +128,7 @@ describe("the statuses of a registration", () => {
           "Registered"
         ])
         assert.deepStrictEqual(warnings.filter((text) => text.startsWith("registration")), [
-          "registration of api/1 lost, registering again: the lease is over"
+          "registration of user/u1 lost, registering again: the lease is over"
         ])
         // What is really written over is still noticed.
         yield* etcd.putKey(key, "{}")
