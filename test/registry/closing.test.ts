@@ -159,6 +159,24 @@ describe("a registration whose end is disturbed", () => {
     }))
 })
 
+/** Two with one lease would take each other's entry for their own, and write it in turn for ever. */
+describe("two registrations of one id that begin at the same time", () => {
+  it.live("have a lease each, wherever they take turns", () =>
+    Effect.gen(function*() {
+      for (let ops = 20; ops < 120; ops++) {
+        yield* Effect.gen(function*() {
+          const etcd = yield* TestEtcd.TestEtcd
+          const { register } = Context.get(yield* process, Registry.Registry)
+          const begin = Effect.fork(Effect.withMaxOpsBeforeYield(register(user), ops))
+          const [one, other] = yield* Effect.all([begin, begin])
+          yield* Fiber.join(one)
+          yield* Fiber.join(other)
+          assert.lengthOf(yield* etcd.leases, 2, `a turn every ${ops} operations`)
+        }).pipe(Effect.scoped, Effect.provide(engine()), inVirtualTime)
+      }
+    }))
+})
+
 describe("a registration that outlives its registry", () => {
   onEngine(
     "is over: it says so, its key is gone, and updates do not wait for ever",
