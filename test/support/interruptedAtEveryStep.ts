@@ -1,11 +1,11 @@
-/** Interruption at every step of a fibre, one after the other: also between two of which it seldom comes. */
+/** Interruption at every step of a fibre and its children, one after the other: also between two of which it seldom comes. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Scheduler from "effect/Scheduler"
 
-/** Interrupts the first fibre that it sees, at its step number `at`. */
+/** Interrupts the first fibre that it sees, at step number `at` of that one and of those that it has forked. */
 class Interrupting implements Scheduler.Scheduler {
   readonly #at: number
   #fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
@@ -16,8 +16,8 @@ class Interrupting implements Scheduler.Scheduler {
   }
 
   shouldYield(fiber: Fiber.RuntimeFiber<unknown, unknown>): number | false {
-    this.#fiber ??= fiber
-    if (fiber === this.#fiber && ++this.#steps === this.#at) fiber.unsafeInterruptAsFork(FiberId.none)
+    const first = this.#fiber ??= fiber
+    if (first.unsafePoll() === null && ++this.#steps === this.#at) first.unsafeInterruptAsFork(FiberId.none)
     return Scheduler.defaultScheduler.shouldYield(fiber)
   }
 
