@@ -72,3 +72,22 @@ describe("who still uses services that are closed", () => {
       assert.lengthOf(yield* etcd.leases, 0)
     }).pipe(Effect.scoped, Effect.provide(TestEtcd.layer()), inVirtualTime))
 })
+
+describe("services that were built where nobody can be interrupted", () => {
+  it.live("close all the same", () =>
+    Effect.gen(function*() {
+      const etcd = yield* TestEtcd.TestEtcd
+      const scope = yield* Scope.make()
+      const all = Layer.provideMerge(services, TestEtcd.client())
+      const context = yield* Effect.uninterruptible(Layer.buildWithScope(all, scope))
+      yield* Lock.acquire("a").pipe(
+        Effect.zipRight(Stream.runHead(Config.watch("setting", Schema.Number))),
+        Effect.provide(context),
+        Effect.timeoutOption("1 second"),
+        Effect.scoped
+      )
+      const closing = yield* Effect.forkDaemon(Scope.close(scope, Exit.void))
+      yield* Effect.timeout(Fiber.await(closing), "10 seconds")
+      assert.lengthOf(yield* etcd.leases, 0)
+    }).pipe(Effect.scoped, Effect.provide(TestEtcd.layer()), inVirtualTime))
+})
