@@ -14,7 +14,8 @@ import * as Lock from "../../src/Lock.js"
 import * as Registry from "../../src/Registry.js"
 import * as Session from "../../src/Session.js"
 import * as TestEtcd from "../../src/testing.js"
-import { inVirtualTime } from "../support/virtualTime.js"
+import { settle } from "../support/memory.js"
+import { inVirtualTime, until } from "../support/virtualTime.js"
 
 const services = Layer.mergeAll(Lock.layer(), Election.layer(), Registry.layer(), Config.layer()).pipe(
   Layer.provideMerge(Session.layer)
@@ -43,15 +44,14 @@ const isTold = (use: Effect.Effect<unknown, unknown, Services>, stalled: boolean
     const context = yield* Layer.buildWithScope(Layer.provideMerge(services, TestEtcd.client()), scope)
     if (stalled) yield* etcd.stall()
     const using = yield* Effect.forkDaemon(Effect.provide(use, context))
-    yield* Effect.sleep("1 second")
+    yield* settle
     assert.strictEqual(using.unsafePoll(), null)
     yield* Scope.close(scope, Exit.void)
     const exit = yield* Effect.timeout(Fiber.await(using), "10 seconds")
     assert.isTrue(Exit.isFailure(exit))
     yield* etcd.resume
     // The lease of the others is left.
-    yield* Effect.sleep("1 minute")
-    assert.lengthOf(yield* etcd.leases, 1)
+    yield* until(Effect.map(etcd.leases, ({ length }) => length === 1))
   }).pipe(Effect.scoped, Effect.provide(TestEtcd.layer()), inVirtualTime)
 
 describe("who still uses services that are closed", () => {

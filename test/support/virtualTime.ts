@@ -57,6 +57,10 @@ const settled = Effect.async<void>((resume) => {
   return Effect.sync(() => clearImmediate(immediate))
 })
 
+/** Waits until a condition holds, while time passes: for as long as there is any. */
+export const until = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
+  Effect.asVoid(Effect.repeat(Effect.delay(condition, "10 millis"), { until: (holds) => holds }))
+
 /** Runs an effect, and all that it forks, in a time of its own. Dies when that time comes to the limit. */
 export const inVirtualTime = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
